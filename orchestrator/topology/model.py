@@ -1,0 +1,253 @@
+"""What exists, as an operator writes it: cells, regions, offers and links.
+
+Value types only. They are frozen, and validated where they are made: a ``Topology`` that
+exists is consistent. Reading one from a file is ``orchestrator.topology.load``.
+"""
+
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+
+from orchestrator.geography import Coordinates, jurisdictions_of
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", max_length=63)]
+"""Lower-case letters, digits and hyphens: names become parts of task queues and headers."""
+
+CountryCode = Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")]
+"""ISO 3166-1 alpha-2, upper case."""
+
+OfferKind = Literal["model", "collection", "tool"]
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class OfferKey(_Value):
+    """What a step asks for and a region offers: a kind and a name, such as ``model "chat"``."""
+
+    kind: OfferKind
+    name: str
+
+    def __str__(self) -> str:
+        """``model "chat"``, as messages write it."""
+        return f'{self.kind} "{self.name}"'
+
+
+class Offer(_Value):
+    """Something that a region can do: answer with a model, search a collection, run a tool."""
+
+    kind: OfferKind
+    name: Name
+    """What steps ask for, such as ``chat`` or ``handbook``: a role, not a product."""
+
+    endpoint: str = Field(min_length=1)
+    """Where it is served: ``http(s)://`` for models and tools (base URL), ``postgresql://`` or
+    ``file://`` for collections. Credentials do not belong here; see ``secret_env``."""
+
+    protocol: Literal["openai", "qdrant-edge", "pgvector", "http", "mcp"] | None = None
+    """How it is spoken to. Default: ``openai`` for models, ``pgvector`` or ``qdrant-edge`` for
+    collections by their endpoint's scheme, ``http`` for tools."""
+
+    target: str | None = None
+    """What the endpoint itself calls it (a model id, a table, a tool's name); default: ``name``."""
+
+    slots: int = Field(default=8, ge=1)
+    """How many requests it serves at a time without queueing."""
+
+    price: float = Field(default=0.0, ge=0)
+    """Price of one call, in the operator's unit."""
+
+    secret_env: str | None = None
+    """Environment variable of the worker that holds the API key or password."""
+
+    secret_file: Path | None = None
+    """File that holds the API key or password, read by the worker."""
+
+    @field_validator("endpoint")
+    @classmethod
+    def _endpoint_without_secrets(cls, endpoint: str) -> str:
+        parts = urlsplit(endpoint)
+        if parts.scheme not in {"http", "https", "file", "postgresql"}:
+            raise ValueError("an endpoint starts with http://, https://, postgresql:// or file://")
+        if parts.password:
+            raise ValueError("an endpoint holds no password; name it with secret_env or secret_file")
+        return endpoint
+
+    @property
+    def key(self) -> OfferKey:
+        """Kind and name."""
+        return OfferKey(kind=self.kind, name=self.name)
+
+    @property
+    def spoken(self) -> str:
+        """The protocol, with its default filled in."""
+        if self.protocol:
+            return self.protocol
+        if self.kind == "collection":
+            return "pgvector" if self.endpoint.startswith("postgresql:") else "qdrant-edge"
+        return "openai" if self.kind == "model" else "http"
+
+    def secret(self) -> str | None:
+        """The API key or password, read where it is needed and never kept.
+
+        Raises:
+            KeyError: ``secret_env`` names a variable that is not set.
+            OSError: ``secret_file`` cannot be read.
+        """
+        if self.secret_env is not None:
+            return os.environ[self.secret_env]
+        if self.secret_file is not None:
+            return self.secret_file.read_text(encoding="utf-8").strip()
+        return None
+
+
+class Cell(_Value):
+    """One Temporal cluster and namespace. Runs live in exactly one cell."""
+
+    name: Name
+    region: Name
+    """The region in which its server stands."""
+
+    address: str | None = None
+    """``host:port`` of the frontend. Give this or ``profile``."""
+
+    namespace: str | None = None
+    profile: str | None = None
+    """A profile of Temporal's own ``temporal.toml``: TLS and API keys come from there."""
+
+    ui: str | None = None
+    """Address of its web UI, for people."""
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Self:
+        if (self.address is None) == (self.profile is None):
+            raise ValueError("a cell has either an address or a profile of temporal.toml; give one")
+        return self
+
+
+class Region(_Value):
+    """A place with workers."""
+
+    name: Name
+    coordinates: Coordinates
+    country: CountryCode
+    jurisdictions: frozenset[str] = frozenset()
+    """Whose law reaches data in this region. Default: the country and the unions it belongs to
+    (``EU``). A list given here replaces that default; the country itself always counts."""
+
+    cell: Name
+    """The cell that keeps the histories of runs that have their home here."""
+
+    serves: tuple[Name, ...] = ()
+    """The cells whose queues its workers poll. Default: every cell of the topology."""
+
+    offers: tuple[Offer, ...] = ()
+    control: str | None = None
+    """``http://host:port`` of its worker: health, probes and streams."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_jurisdictions(cls, data: object) -> object:
+        if isinstance(data, dict) and isinstance(country := data.get("country"), str):  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType] -- raw input
+            given = data.get("jurisdictions")  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType] -- raw input
+            if given is None:
+                return {**data, "jurisdictions": jurisdictions_of(country)}
+            if isinstance(given, (list, tuple, set, frozenset)):
+                return {**data, "jurisdictions": frozenset({*given, country})}
+        return data  # pyright: ignore[reportUnknownVariableType] -- pydantic validates it next
+
+    @model_validator(mode="after")
+    def _offers_once(self) -> Self:
+        seen: set[OfferKey] = set()
+        for offer in self.offers:
+            if offer.key in seen:
+                raise ValueError(f"region {self.name} offers {offer.key} twice; remove one")
+            seen.add(offer.key)
+        return self
+
+    def offer(self, key: OfferKey) -> Offer | None:
+        """The offer of this kind and name, if the region has it."""
+        return next((offer for offer in self.offers if offer.key == key), None)
+
+
+class Link(_Value):
+    """A measured round trip time between two regions, in milliseconds."""
+
+    source: Name
+    target: Name
+    rtt_ms: float = Field(ge=0, allow_inf_nan=False)
+
+
+class Topology(_Value):
+    """Cells, regions and links: everything that placement may choose from."""
+
+    cells: tuple[Cell, ...] = Field(min_length=1)
+    regions: tuple[Region, ...] = Field(min_length=1)
+    links: tuple[Link, ...] = ()
+    source: str = "topology"
+    """Where it was read from; error messages start with it."""
+
+    @cached_property
+    def _regions_by_name(self) -> dict[str, Region]:
+        return {region.name: region for region in self.regions}
+
+    @cached_property
+    def _cells_by_name(self) -> dict[str, Cell]:
+        return {cell.name: cell for cell in self.cells}
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        _once("cells", [cell.name for cell in self.cells])
+        _once("regions", [region.name for region in self.regions])
+        cells = {cell.name for cell in self.cells}
+        regions = {region.name for region in self.regions}
+        for cell in self.cells:
+            _known(f"cells.{cell.name}.region", cell.region, regions, "region")
+        for region in self.regions:
+            _known(f"regions.{region.name}.cell", region.cell, cells, "cell")
+            for served in region.serves:
+                _known(f"regions.{region.name}.serves", served, cells, "cell")
+            if region.serves and region.cell not in region.serves:
+                raise ValueError(
+                    f"regions.{region.name}.serves: lacks its own cell {region.cell!r}; add it"
+                )
+        for link in self.links:
+            for end in (link.source, link.target):
+                _known(f"links {link.source} → {link.target}", end, regions, "region")
+        return self
+
+    def region(self, name: str) -> Region:
+        """The region of this name.
+
+        Raises:
+            KeyError: There is none.
+        """
+        return self._regions_by_name[name]
+
+    def cell(self, name: str) -> Cell:
+        """The cell of this name.
+
+        Raises:
+            KeyError: There is none.
+        """
+        return self._cells_by_name[name]
+
+    def served_cells(self, region: Region) -> tuple[str, ...]:
+        """The cells whose queues the region's workers poll."""
+        return region.serves or tuple(cell.name for cell in self.cells)
+
+
+def _once(key: str, names: list[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"{key}.{name}: is there twice; remove or rename one")
+
+
+def _known(key: str, name: str, known: set[str], kind: str) -> None:
+    if name not in known:
+        raise ValueError(f"{key}: unknown {kind} {name!r}; known: {', '.join(sorted(known))}")
