@@ -1,1 +1,37 @@
-"""To be filled."""
+"""The plan: costs, planner and receipt. Pure functions and frozen values."""
+
+from orchestrator.placement.cost import CostModel, StepCost
+from orchestrator.placement.network import Network
+from orchestrator.placement.plan import AgentPlan, Candidate, Exclusion, HomeCandidate, Plan, StepPlan
+from orchestrator.placement.planner import plan
+from orchestrator.placement.profile import (
+    AgentProfile,
+    Dispatch,
+    DispatchChoice,
+    Handoff,
+    RunTime,
+    StepProfile,
+)
+from orchestrator.placement.snapshot import QueueReading, RegionReading, Snapshot
+
+__all__ = [
+    "AgentPlan",
+    "AgentProfile",
+    "Candidate",
+    "CostModel",
+    "Dispatch",
+    "DispatchChoice",
+    "Exclusion",
+    "Handoff",
+    "HomeCandidate",
+    "Network",
+    "Plan",
+    "QueueReading",
+    "RegionReading",
+    "RunTime",
+    "Snapshot",
+    "StepCost",
+    "StepPlan",
+    "StepProfile",
+    "plan",
+]

@@ -1,6 +1,6 @@
 """What exists: regions, cells, offers and links, as an operator writes them."""
 
 from orchestrator.topology.load import load_topology
-from orchestrator.topology.model import Cell, Link, Offer, OfferKey, Region, Topology
+from orchestrator.topology.model import Cell, Link, Offer, OfferKey, OfferKind, Region, Topology
 
-__all__ = ["Cell", "Link", "Offer", "OfferKey", "Region", "Topology", "load_topology"]
+__all__ = ["Cell", "Link", "Offer", "OfferKey", "OfferKind", "Region", "Topology", "load_topology"]

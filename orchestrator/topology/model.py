@@ -7,7 +7,7 @@ exists is consistent. Reading one from a file is ``orchestrator.topology.load``.
 import os
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, NamedTuple, Self
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
@@ -27,7 +27,7 @@ class _Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class OfferKey(_Value):
+class OfferKey(NamedTuple):
     """What a step asks for and a region offers: a kind and a name, such as ``model "chat"``."""
 
     kind: OfferKind

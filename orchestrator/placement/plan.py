@@ -1,0 +1,165 @@
+"""The plan of a run: its home, ranked places for each step, and the receipt that says why.
+
+A plan is made before the run starts, travels in a header of the start request and is kept by
+the run's history. These are its values; ``planner`` makes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from orchestrator.geography import Origin
+from orchestrator.placement.cost import StepCost
+from orchestrator.placement.profile import Dispatch
+
+
+class _Value(BaseModel):
+    # a plan from a newer version may hold more than this one knows; that is not an error
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Exclusion(_Value):
+    """Why a region is no candidate: the rule, and what broke it."""
+
+    rule: str
+    """``residency``, ``needs``, ``cell``, ``inline``, ``draining``, ``down`` or ``no place``."""
+
+    reason: str
+
+
+class Candidate(_Value):
+    """A place that a step may have, and what it would cost there."""
+
+    region: str
+    dispatch: Dispatch
+    cost: StepCost
+    jurisdictions: frozenset[str] = frozenset()
+    """Of the region, so that a block of the agent can narrow the residency without the topology."""
+
+    offers: frozenset[str] = frozenset()
+    """Of the region, as ``model "chat"``."""
+
+
+class StepPlan(_Value):
+    """Where one step goes, and why: its part of the receipt."""
+
+    step: str
+    kind: str
+    expected_calls: float
+    candidates: tuple[Candidate, ...]
+    """Ranked, the chosen one first. Empty where the step cannot be placed."""
+
+    excluded: Mapping[str, Exclusion] = Field(default_factory=dict[str, Exclusion])
+    """Regions that the hard rules removed."""
+
+    repeatable: bool = True
+
+    @property
+    def chosen(self) -> Candidate:
+        """The best candidate."""
+        return self.candidates[0]
+
+
+class HomeCandidate(_Value):
+    """A home that a run may have, and what the whole run would cost from there."""
+
+    region: str
+    cell: str
+    start_ms: float
+    """Reaching the cell from the origin to start, and again for the result."""
+
+    steps_ms: float
+    """All steps at their best places, expected calls and spread included."""
+
+    handoffs_ms: float
+    """All sub-agents, with their steps."""
+
+    price: float
+
+    @property
+    def latency_ms(self) -> float:
+        """The total."""
+        return self.start_ms + self.steps_ms + self.handoffs_ms
+
+
+class AgentPlan(_Value):
+    """Home and places of one agent, and of the sub-agents that it hands off to."""
+
+    agent: str
+    home: str
+    steps: Mapping[str, StepPlan]
+    """By step name or pattern."""
+
+    handoffs: Mapping[str, AgentPlan] = Field(default_factory=dict[str, "AgentPlan"])
+
+    def step(self, name: str) -> StepPlan | None:
+        """The plan of this step: by its name, else by the first pattern that matches."""
+        exact = self.steps.get(name)
+        if exact is not None:
+            return exact
+        return next((plan for pattern, plan in self.steps.items() if fnmatchcase(name, pattern)), None)
+
+    def walk(self) -> Iterator[AgentPlan]:
+        """This agent and all below it."""
+        yield self
+        for handoff in self.handoffs.values():
+            yield from handoff.walk()
+
+
+class Plan(_Value):
+    """The plan of a whole run."""
+
+    version: int = 1
+    origin: Origin
+    cell: str
+    root: AgentPlan
+    residency: str
+    """As text; the rule itself has been applied."""
+
+    latency_ms: float
+    """Predicted for the whole run, spread included: what was minimised (or bounded)."""
+
+    price: float
+    """Predicted for the whole run."""
+
+    homes: tuple[HomeCandidate, ...]
+    """Ranked, the chosen one first."""
+
+    excluded_homes: Mapping[str, Exclusion] = Field(default_factory=dict[str, Exclusion])
+
+    @property
+    def home(self) -> str:
+        """The region whose workers run the workflow."""
+        return self.root.home
+
+    def compact(self, limit: int = 16) -> Plan:
+        """The same choices with at most ``limit`` candidates and exclusions in each receipt.
+
+        A plan travels in a header and is kept by the history; over hundreds of regions the
+        whole receipt does not belong there.
+        """
+        return self.model_copy(
+            update={
+                "homes": self.homes[:limit],
+                "excluded_homes": _first(self.excluded_homes, limit),
+                "root": _compact(self.root, limit),
+            }
+        )
+
+
+def _compact(agent: AgentPlan, limit: int) -> AgentPlan:
+    steps = {
+        name: plan.model_copy(
+            update={"candidates": plan.candidates[:limit], "excluded": _first(plan.excluded, limit)}
+        )
+        for name, plan in agent.steps.items()
+    }
+    handoffs = {name: _compact(handoff, limit) for name, handoff in agent.handoffs.items()}
+    return agent.model_copy(update={"steps": steps, "handoffs": handoffs})
+
+
+def _first(excluded: Mapping[str, Exclusion], limit: int) -> dict[str, Exclusion]:
+    return dict(list(excluded.items())[:limit])
