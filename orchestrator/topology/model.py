@@ -5,20 +5,21 @@ exists is consistent. Reading one from a file is ``orchestrator.topology.load``.
 """
 
 import os
+import re
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple, Self
+from typing import Annotated, Literal, NamedTuple, Self, cast
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
-from orchestrator.geography import Coordinates, jurisdictions_of
+from orchestrator.geography import Coordinates, is_country, jurisdictions_of
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", max_length=63)]
 """Lower-case letters, digits and hyphens: names become parts of task queues and headers."""
 
-CountryCode = Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")]
-"""ISO 3166-1 alpha-2, upper case."""
+Text = Annotated[str, StringConstraints(min_length=1)]
+"""A text that says something."""
 
 OfferKind = Literal["model", "collection", "tool"]
 
@@ -45,7 +46,7 @@ class Offer(_Value):
     name: Name
     """What steps ask for, such as ``chat`` or ``handbook``: a role, not a product."""
 
-    endpoint: str = Field(min_length=1)
+    endpoint: str
     """Where it is served: ``http(s)://`` for models and tools (base URL), ``postgresql://`` or
     ``file://`` for collections. Credentials do not belong here; see ``secret_env``."""
 
@@ -53,16 +54,16 @@ class Offer(_Value):
     """How it is spoken to. Default: ``openai`` for models, ``pgvector`` or ``qdrant-edge`` for
     collections by their endpoint's scheme, ``http`` for tools."""
 
-    target: str | None = None
+    target: Text | None = None
     """What the endpoint itself calls it (a model id, a table, a tool's name); default: ``name``."""
 
-    slots: int = Field(default=8, ge=1)
+    slots: int = Field(default=8, ge=1, strict=True)
     """How many requests it serves at a time without queueing."""
 
-    price: float = Field(default=0.0, ge=0)
+    price: float = Field(default=0.0, ge=0, allow_inf_nan=False, strict=True)
     """Price of one call, in the operator's unit."""
 
-    secret_env: str | None = None
+    secret_env: Text | None = None
     """Environment variable of the worker that holds the API key or password."""
 
     secret_file: Path | None = None
@@ -71,12 +72,23 @@ class Offer(_Value):
     @field_validator("endpoint")
     @classmethod
     def _endpoint_without_secrets(cls, endpoint: str) -> str:
-        parts = urlsplit(endpoint)
+        try:
+            parts = urlsplit(endpoint)
+        except ValueError as error:
+            raise ValueError(f"is no URL ({error}); write it like http://127.0.0.1:8080/v1") from error
         if parts.scheme not in {"http", "https", "file", "postgresql"}:
-            raise ValueError("an endpoint starts with http://, https://, postgresql:// or file://")
+            raise ValueError("is no endpoint; start it with http://, https://, postgresql:// or file://")
+        if parts.scheme != "file" and not parts.netloc:
+            raise ValueError("names no host; write it like http://127.0.0.1:8080/v1")
         if parts.password:
-            raise ValueError("an endpoint holds no password; name it with secret_env or secret_file")
+            raise ValueError("holds a password; remove it and name it with secret_env or secret_file")
         return endpoint
+
+    @model_validator(mode="after")
+    def _one_secret(self) -> Self:
+        if self.secret_env is not None and self.secret_file is not None:
+            raise ValueError("has both secret_env and secret_file; keep one")
+        return self
 
     @property
     def key(self) -> OfferKey:
@@ -116,17 +128,28 @@ class Cell(_Value):
     address: str | None = None
     """``host:port`` of the frontend. Give this or ``profile``."""
 
-    namespace: str | None = None
-    profile: str | None = None
+    namespace: Text | None = None
+    profile: Text | None = None
     """A profile of Temporal's own ``temporal.toml``: TLS and API keys come from there."""
 
     ui: str | None = None
     """Address of its web UI, for people."""
 
+    @field_validator("address")
+    @classmethod
+    def _host_and_port(cls, address: str | None) -> str | None:
+        if address is not None and not re.fullmatch(r"[^\s/]+:\d{1,5}", address):
+            raise ValueError(f"{shortened(address)} is no address; write host:port, such as localhost:7233")
+        return address
+
     @model_validator(mode="after")
     def _reachable(self) -> Self:
-        if (self.address is None) == (self.profile is None):
-            raise ValueError("a cell has either an address or a profile of temporal.toml; give one")
+        if self.address is None and self.profile is None:
+            raise ValueError(
+                "has neither an address nor a profile; add address = \"host:port\" or a profile of temporal.toml"
+            )
+        if self.address is not None and self.profile is not None:
+            raise ValueError("has both an address and a profile of temporal.toml; keep one")
         return self
 
 
@@ -135,8 +158,10 @@ class Region(_Value):
 
     name: Name
     coordinates: Coordinates
-    country: CountryCode
-    jurisdictions: frozenset[str] = frozenset()
+    country: str
+    """ISO 3166-1 alpha-2, upper case."""
+
+    jurisdictions: frozenset[Text] = frozenset()
     """Whose law reaches data in this region. Default: the country and the unions it belongs to
     (``EU``). A list given here replaces that default; the country itself always counts."""
 
@@ -150,23 +175,51 @@ class Region(_Value):
     control: str | None = None
     """``http://host:port`` of its worker: health, probes and streams."""
 
+    @field_validator("country")
+    @classmethod
+    def _existing_country(cls, country: str) -> str:
+        if not is_country(country):
+            raise ValueError(
+                f"{shortened(country)} is no country code; write two capital letters of ISO 3166-1, such as PT"
+            )
+        return country
+
+    @field_validator("control")
+    @classmethod
+    def _control_over_http(cls, control: str | None) -> str | None:
+        if control is not None and not re.match(r"https?://[^/\s]", control):
+            raise ValueError(f"{shortened(control)} is no address; write it like http://127.0.0.1:8090")
+        return control
+
     @model_validator(mode="before")
     @classmethod
     def _default_jurisdictions(cls, data: object) -> object:
-        if isinstance(data, dict) and isinstance(country := data.get("country"), str):  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType] -- raw input
-            given = data.get("jurisdictions")  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType] -- raw input
-            if given is None:
-                return {**data, "jurisdictions": jurisdictions_of(country)}
-            if isinstance(given, (list, tuple, set, frozenset)):
-                return {**data, "jurisdictions": frozenset({*given, country})}
-        return data  # pyright: ignore[reportUnknownVariableType] -- pydantic validates it next
+        if not isinstance(data, dict):
+            return data  # pyright: ignore[reportUnknownVariableType] -- pydantic refuses it next
+        values = cast("dict[str, object]", data)
+        country, given = values.get("country"), values.get("jurisdictions")
+        if not isinstance(country, str):
+            return values
+        if given is None:
+            return {**values, "jurisdictions": jurisdictions_of(country)}
+        if isinstance(given, list | tuple | set | frozenset):
+            # a list, because what is in it may be anything yet, also what no set can hold
+            return {**values, "jurisdictions": [*cast("list[object]", given), country]}
+        return values
+
+    @model_validator(mode="after")
+    def _cells_once(self) -> Self:
+        for cell in self.serves:
+            if self.serves.count(cell) > 1:
+                raise ValueError(f"serves the cell {cell!r} twice; remove one")
+        return self
 
     @model_validator(mode="after")
     def _offers_once(self) -> Self:
         seen: set[OfferKey] = set()
         for offer in self.offers:
             if offer.key in seen:
-                raise ValueError(f"region {self.name} offers {offer.key} twice; remove one")
+                raise ValueError(f"offers {offer.key} twice; remove or rename one")
             seen.add(offer.key)
         return self
 
@@ -180,7 +233,7 @@ class Link(_Value):
 
     source: Name
     target: Name
-    rtt_ms: float = Field(ge=0, allow_inf_nan=False)
+    rtt_ms: float = Field(ge=0, allow_inf_nan=False, strict=True)
 
 
 class Topology(_Value):
@@ -250,4 +303,12 @@ def _once(key: str, names: list[str]) -> None:
 
 def _known(key: str, name: str, known: set[str], kind: str) -> None:
     if name not in known:
-        raise ValueError(f"{key}: unknown {kind} {name!r}; known: {', '.join(sorted(known))}")
+        raise ValueError(
+            f"{key}: unknown {kind} {name!r}; name one of {', '.join(sorted(known))} or declare [{kind}s.{name}]"
+        )
+
+
+def shortened(value: object) -> str:
+    """A value as error messages show it: quoted, on one line, not longer than a line."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

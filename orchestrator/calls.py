@@ -1,0 +1,103 @@
+"""What an agent's code says: ``call`` a step, ``handoff`` to a sub-agent, ``placing`` a block.
+
+Everything here may run in a workflow: it is deterministic and does no I/O.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, ParamSpec, TypeVar, cast, overload
+
+from temporalio import workflow
+
+from orchestrator.agents import DEFAULT_RETRY, DEFAULT_TIMEOUT, step_definition
+from orchestrator.errors import ConfigurationError
+from orchestrator.requirements import Needs, Requirements, ResidencyLike, requirements
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_placing: ContextVar[Requirements | None] = ContextVar("edgeward_placing", default=None)
+
+
+@overload
+async def call(step: Callable[P, Awaitable[R]], *args: P.args, **kwargs: P.kwargs) -> R: ...
+@overload
+async def call(step: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R: ...
+async def call(step: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Runs a step in its place, typed like the step itself.
+
+    In a workflow this is ``workflow.execute_activity`` with the timeout and retries that the
+    step declares. Outside one it simply calls the function, so that an agent's parts can be
+    tried without a server.
+
+    Args:
+        step: A function decorated with ``@step``, or any activity.
+        args: Its arguments.
+        kwargs: Its arguments by name; they are put in order, as activities take them.
+
+    Raises:
+        temporalio.exceptions.ActivityError: The step failed for good; its cause has the
+            type of the error.
+    """
+    if not workflow.in_workflow():
+        result = step(*args, **kwargs)
+        return await result if inspect.isawaitable(result) else result
+    definition = step_definition(step)
+    return await workflow.execute_activity(
+        cast(Callable[..., Awaitable[Any]], step),
+        args=_in_order(step, args, kwargs),
+        start_to_close_timeout=definition.timeout if definition else DEFAULT_TIMEOUT,
+        retry_policy=definition.retry if definition else DEFAULT_RETRY,
+    )
+
+
+async def handoff(agent_run: Callable[[Any, P], Awaitable[R]], argument: P, *, id: str | None = None) -> R:  # pyright: ignore[reportGeneralTypeIssues] -- replaced below by a typed form
+    raise NotImplementedError
+
+
+@contextmanager
+def placing(
+    *, needs: Needs | None = None, residency: ResidencyLike = None
+) -> Generator[None]:
+    """Narrows where the steps of a block may be placed.
+
+    Only the places of the plan are considered, so a block can never widen what the run allows.
+    If none of them is left, the step fails with a ``PlacementError`` that names the rule.
+
+    Args:
+        needs: Offers that the places must have besides those of each step.
+        residency: Jurisdictions that the places must lie in.
+
+    Example:
+        >>> with placing(residency="DE"):
+        ...     summary = await call(summarise, record)
+    """
+    outer = _placing.get()
+    inner = requirements(needs=needs, residency=residency)
+    token = _placing.set(outer.merged(inner) if outer else inner)
+    try:
+        yield
+    finally:
+        _placing.reset(token)
+
+
+def current_requirements() -> Requirements | None:
+    """The requirements of the ``placing`` blocks around the caller, merged; None outside one."""
+    return _placing.get()
+
+
+def _in_order(step: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
+    if not kwargs:
+        return list(args)
+    bound = inspect.signature(step).bind(*args, **kwargs)
+    bound.apply_defaults()
+    if bound.kwargs:
+        raise ConfigurationError(
+            f"step {step.__qualname__} takes {', '.join(bound.kwargs)} by name only; activities take "
+            "arguments by position"
+        )
+    return list(bound.args)

@@ -1,0 +1,42 @@
+"""The two facts of Temporal's SDK that have no public door: names behind decorated callables.
+
+Kept in one place, so that a change of the SDK is one edit here. The attributes are what the
+SDK's own ``Worker`` and ``Client`` read.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import temporalio.activity
+import temporalio.workflow
+
+from orchestrator.errors import ConfigurationError
+
+
+def activity_name(function: Callable[..., Any]) -> str | None:
+    """The activity's name, or None if the function is no activity (yet)."""
+    definition = temporalio.activity._Definition.from_callable(function)  # pyright: ignore[reportPrivateUsage, reportUnknownMemberType] -- see module
+    return definition.name if definition else None
+
+
+def workflow_class(workflow: type | Callable[..., Any]) -> type | None:
+    """The class of a workflow, given itself or its run method; None if it is no workflow (yet)."""
+    if isinstance(workflow, type):
+        definition = temporalio.workflow._Definition.from_class(workflow)  # pyright: ignore[reportPrivateUsage] -- see module
+    else:
+        definition = temporalio.workflow._Definition.from_run_fn(workflow)  # pyright: ignore[reportPrivateUsage] -- see module
+    return definition.cls if definition else None
+
+
+def workflow_name(workflow: type) -> str:
+    """The name under which the workflow is registered.
+
+    Raises:
+        ConfigurationError: It is no workflow, or a dynamic one.
+    """
+    definition = temporalio.workflow._Definition.from_class(workflow)  # pyright: ignore[reportPrivateUsage] -- see module
+    if definition is None or definition.name is None:
+        raise ConfigurationError(
+            f"{workflow.__qualname__} is no workflow with a name; decorate it with @agent or @workflow.defn"
+        )
+    return definition.name
