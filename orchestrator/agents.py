@@ -140,7 +140,7 @@ def step(
             )
         definition = StepDefinition(
             name=activity,
-            kind=kind or _kind(needs),
+            kind=kind or kind_of(needs),
             requirements=requirements(needs=needs, residency=residency),
             timeout=timeout,
             retry=retry,
@@ -215,7 +215,8 @@ def _refuse_contradiction(repeatable: bool, dispatch: DispatchChoice, timeout: t
         raise ConfigurationError(f"a step's timeout is positive, not {timeout}")
 
 
-def _kind(needs: Needs | None) -> str:
+def kind_of(needs: Needs | None) -> str:
+    """The kind of a step with these needs, where its author names none."""
     if needs is None:
         return "code"
     if needs.collection is not None:

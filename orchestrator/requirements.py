@@ -84,7 +84,11 @@ class Residency:
 
     def permits(self, region: Region) -> bool:
         """Whether data may enter this region."""
-        return all(region.jurisdictions & clause for clause in self.clauses)
+        return self.covers(region.jurisdictions)
+
+    def covers(self, jurisdictions: frozenset[str]) -> bool:
+        """Whether data may enter a place that lies in these jurisdictions."""
+        return all(jurisdictions & clause for clause in self.clauses)
 
     def __str__(self) -> str:
         """``EU``, ``CH or EU``, ``(CH or EU) and DE``; ``anywhere`` where nothing is ruled."""

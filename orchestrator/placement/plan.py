@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from orchestrator.geography import Origin
 from orchestrator.placement.cost import StepCost
 from orchestrator.placement.profile import Dispatch
+from orchestrator.requirements import Residency
 
 
 class _Value(BaseModel):
@@ -90,6 +91,9 @@ class AgentPlan(_Value):
 
     agent: str
     home: str
+    home_jurisdictions: frozenset[str] = frozenset()
+    """Of the home, so that a block of the agent can narrow the residency without the topology."""
+
     steps: Mapping[str, StepPlan]
     """By step name or pattern."""
 
@@ -116,8 +120,8 @@ class Plan(_Value):
     origin: Origin
     cell: str
     root: AgentPlan
-    residency: str
-    """As text; the rule itself has been applied."""
+    residency: Residency = Residency()
+    """The rule that has been applied; workers apply it once more."""
 
     latency_ms: float
     """Predicted for the whole run, spread included: what was minimised (or bounded)."""

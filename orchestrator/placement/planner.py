@@ -133,7 +133,7 @@ class _Solver:
             origin=origin,
             cell=home.cell,
             root=self._agent_plan(self._agent, self._requirements, home.region, home.cell, option),
-            residency=str(self._requirements.residency),
+            residency=self._requirements.residency,
             latency_ms=home.latency_ms,
             price=home.price,
             homes=tuple(candidate for candidate, _ in found),
@@ -360,7 +360,13 @@ class _Solver:
             )
             for handoff, (below_home, below) in zip(agent.handoffs, option.handoffs, strict=True)
         }
-        return AgentPlan(agent=agent.name, home=home, steps=steps, handoffs=handoffs)
+        return AgentPlan(
+            agent=agent.name,
+            home=home,
+            home_jurisdictions=self._topology.region(home).jurisdictions,
+            steps=steps,
+            handoffs=handoffs,
+        )
 
     # -- no answer ----------------------------------------------------------------------------
 

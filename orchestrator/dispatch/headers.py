@@ -1,0 +1,87 @@
+"""What travels in Temporal headers: the plan with a run, an assignment with each step.
+
+Headers are JSON, whatever data converter the application uses, so that every worker and every
+reader of a history understands them. They hold regions and costs, never a run's data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from temporalio.api.common.v1 import Payload
+
+from orchestrator.errors import ConfigurationError
+from orchestrator.placement import Dispatch, Plan, StepPlan
+from orchestrator.requirements import Residency
+
+PLAN_HEADER = "edgeward-plan"
+ASSIGNMENT_HEADER = "edgeward-assignment"
+
+ValueT = TypeVar("ValueT", bound=BaseModel)
+
+
+class Assignment(BaseModel):
+    """What a step is told: which it is, where it goes and why."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    sequence: int
+    """Number of the step in its run, from 1, in the order of the agent's calls."""
+
+    root_workflow_id: str
+    """The run that the user started: pieces of text are published under it."""
+
+    place: str | None = None
+    """None where the author chose the task queue."""
+
+    dispatch: Dispatch = "queue"
+    predicted_ms: float | None = None
+    residency: Residency = Residency()
+    """Checked once more by the worker that receives the step."""
+
+    receipt: StepPlan | None = None
+    """Candidates and exclusions. Only on queued steps: history keeps no header of inline ones,
+    whose receipt is in the run's plan."""
+
+
+def with_plan(headers: Mapping[str, Payload], plan: Plan) -> dict[str, Payload]:
+    """These headers and the plan of a run."""
+    return {**headers, PLAN_HEADER: _payload(plan)}
+
+
+def plan_of(headers: Mapping[str, Payload]) -> Plan | None:
+    """The plan in the headers of a run; None if it was started without one."""
+    return _value(headers, PLAN_HEADER, Plan)
+
+
+def with_assignment(headers: Mapping[str, Payload], assignment: Assignment) -> dict[str, Payload]:
+    """These headers and the assignment of a step."""
+    return {**headers, ASSIGNMENT_HEADER: _payload(assignment)}
+
+
+def assignment_of(headers: Mapping[str, Payload]) -> Assignment | None:
+    """The assignment in the headers of a step; None if it was scheduled without one."""
+    return _value(headers, ASSIGNMENT_HEADER, Assignment)
+
+
+def _payload(value: BaseModel) -> Payload:
+    return Payload(
+        metadata={"encoding": b"json/plain"}, data=value.model_dump_json(exclude_none=True).encode()
+    )
+
+
+def _value(headers: Mapping[str, Payload], name: str, value_type: type[ValueT]) -> ValueT | None:
+    payload = headers.get(name)
+    if payload is None:
+        return None
+    try:
+        return value_type.model_validate_json(payload.data)
+    except ValidationError as error:
+        problem = error.errors(include_url=False, include_input=False)[0]
+        key = ".".join(map(str, problem["loc"]))
+        raise ConfigurationError(
+            f"header {name} cannot be read ({key}: {problem['msg']}); it was written by another version, or is "
+            "encoded by a header codec that this process lacks"
+        ) from error

@@ -1,0 +1,113 @@
+"""From what an application declares to the plan of a run that is about to start."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from functools import partial
+
+from orchestrator.agents import AgentDefinition, StepDefinition, kind_of
+from orchestrator.geography import Origin, resolve_origin
+from orchestrator.placement import AgentProfile, Plan, Snapshot, StepProfile, plan
+from orchestrator.requirements import Needs, Requirements, requirements
+from orchestrator.topology import Topology
+
+
+class RunPlanner:
+    """Plans runs over one topology, with the readings of the moment.
+
+    Args:
+        topology: What exists.
+        agents: Declared agents by name. Workflows that are not among them are planned with the
+            known steps and rules.
+        steps: Steps of the application.
+        rules: Needs of activities without ``@step``, by name or pattern.
+        snapshot: Gives the latest reading of the fleet; called for every plan.
+    """
+
+    def __init__(
+        self,
+        topology: Topology,
+        *,
+        agents: Mapping[str, AgentDefinition] | None = None,
+        steps: Iterable[StepDefinition] = (),
+        rules: Mapping[str, Needs] | None = None,
+        snapshot: Callable[[], Snapshot] = Snapshot,
+    ) -> None:
+        self.topology = topology
+        self._agents = dict(agents or {})
+        self._steps = tuple(steps)
+        self._rules = tuple(_rule_profile(pattern, needs) for pattern, needs in (rules or {}).items())
+        self._snapshot = snapshot
+        self._usual_homes: dict[tuple[str, str, Requirements], str] = {}
+        self._coordinates = {region.name: region.coordinates for region in topology.regions}
+
+    def plan(
+        self,
+        agent: str | AgentDefinition,
+        origin: str | Origin,
+        *,
+        narrowed: Requirements | None = None,
+        homes: Iterable[str] | None = None,
+        inline: bool = True,
+    ) -> Plan:
+        """Plan a run.
+
+        Args:
+            agent: Its definition, or the name of its workflow.
+            origin: Where the user is: a region, a country code, ``lat,lon`` or a city.
+            narrowed: Requirements of this very run.
+            homes: The regions that may be its home; all if left out.
+            inline: False where the workers of the home are not known to have the steps.
+
+        Raises:
+            UnknownOriginError: The origin means nothing.
+            PlacementError: No home, or a step has no place; names the rule.
+        """
+        profile = self.profile(agent)
+        if not inline:
+            profile = _queued(profile)
+        if isinstance(origin, str):
+            origin = resolve_origin(origin, self._coordinates)
+        narrowed = narrowed or Requirements()
+        usual = (profile.name, origin.label, narrowed)
+        planned = plan(
+            profile,
+            origin,
+            self.topology,
+            self._snapshot(),
+            requirements=narrowed,
+            homes=homes,
+            usual_home=self._usual_homes.get(usual),
+        )
+        if len(self._usual_homes) > 10_000:
+            self._usual_homes.clear()
+        self._usual_homes[usual] = planned.home
+        return planned
+
+    def profile(self, agent: str | AgentDefinition) -> AgentProfile:
+        """What the planner knows of an agent."""
+        definition = self._agents.get(agent) if isinstance(agent, str) else agent
+        if definition is None:
+            steps = tuple(step.profile(1.0) for step in self._steps)
+            return AgentProfile(name=str(agent), steps=steps + self._rules)
+        profile = definition.profile(self._steps)
+        named = {step.name for step in profile.steps}
+        rules = tuple(rule for rule in self._rules if rule.name not in named)
+        if definition.steps is not None:
+            rules = tuple(replace(rule, expected_calls=0.0) for rule in rules)
+        return replace(profile, steps=profile.steps + rules)
+
+
+def _rule_profile(pattern: str, needs: Needs) -> StepProfile:
+    return StepProfile(
+        name=pattern,
+        kind=kind_of(needs),
+        requirements=requirements(needs=needs),
+        repeatable=False,  # nobody has said that it may run twice
+    )
+
+
+def _queued(agent: AgentProfile) -> AgentProfile:
+    queued: Callable[[StepProfile], StepProfile] = partial(replace, dispatch="queue")
+    return replace(agent, steps=tuple(queued(step) for step in agent.steps))

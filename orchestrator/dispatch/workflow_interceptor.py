@@ -1,0 +1,215 @@
+"""Carries a plan out inside a workflow: queue, dispatch and receipt of every step.
+
+Everything here runs in workflows. It reads the plan from the run's start header and the code's
+own calls, nothing else, so a replay makes the same choices. Replay compares an activity's id
+and type, not its queue, headers or summary; inline or queue it does compare, and that is fixed
+by the plan.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NoReturn
+
+from temporalio import workflow
+from temporalio.exceptions import ApplicationError
+from temporalio.worker import (
+    ContinueAsNewInput,
+    StartActivityInput,
+    StartChildWorkflowInput,
+    StartLocalActivityInput,
+    WorkflowInboundInterceptor,
+    WorkflowOutboundInterceptor,
+)
+
+from orchestrator.calls import current_requirements
+from orchestrator.dispatch.headers import Assignment, plan_of, with_assignment, with_plan
+from orchestrator.dispatch.payloads import checked
+from orchestrator.errors import PayloadTooLargeError
+from orchestrator.placement import Candidate, Plan, StepPlan
+from orchestrator.queues import agents_queue, step_queue
+from orchestrator.requirements import Residency
+
+
+class PlacingInbound(WorkflowInboundInterceptor):
+    """Installs the outbound interceptor in every workflow."""
+
+    def init(self, outbound: WorkflowOutboundInterceptor) -> None:
+        """See base class."""
+        super().init(PlacingOutbound(outbound))
+
+
+@dataclass(frozen=True)
+class _Choice:
+    plan: StepPlan
+    candidate: Candidate
+
+
+class PlacingOutbound(WorkflowOutboundInterceptor):
+    """Places the steps and sub-agents of one run; without a plan it changes nothing."""
+
+    def __init__(self, next: WorkflowOutboundInterceptor) -> None:
+        super().__init__(next)
+        self._sequence = 0
+
+    @cached_property
+    def _plan(self) -> Plan | None:
+        # not in __init__: there the run is not known yet
+        return plan_of(workflow.info().headers)
+
+    def start_activity(self, input: StartActivityInput) -> workflow.ActivityHandle[Any]:
+        """See base class."""
+        if self._plan is None:
+            return super().start_activity(input)
+        self._sequence += 1
+        assignment = self._assignment(self._plan)
+        if input.task_queue is not None:
+            # the author's decision: it stays, and the step still gets its idempotency key
+            input.headers = with_assignment(input.headers, assignment)
+            return super().start_activity(input)
+        choice = self._choose(self._plan, input.activity)
+        if choice is None:
+            input.headers = with_assignment(
+                input.headers, assignment.model_copy(update={"place": self._plan.home})
+            )
+            return super().start_activity(input)
+        inline = choice.candidate.dispatch == "inline" and input.heartbeat_timeout is None
+        assignment = assignment.model_copy(
+            update={
+                "place": choice.candidate.region,
+                "dispatch": "inline" if inline else "queue",
+                "predicted_ms": choice.candidate.cost.predicted_ms,
+                "receipt": None if inline else choice.plan,
+            }
+        )
+        input.headers = with_assignment(input.headers, assignment)
+        input.summary = input.summary or _summary(input.activity, assignment)
+        if inline:
+            return super().start_local_activity(_as_local(input))
+        input.args = _checked(input.args, f"input of step {input.activity}")
+        input.task_queue = step_queue(choice.candidate.region, choice.plan.kind)
+        return super().start_activity(input)
+
+    def start_local_activity(self, input: StartLocalActivityInput) -> workflow.ActivityHandle[Any]:
+        """See base class."""
+        if self._plan is not None:
+            # the author's decision as well
+            self._sequence += 1
+            assignment = self._assignment(self._plan).model_copy(
+                update={"place": self._plan.home, "dispatch": "inline"}
+            )
+            input.headers = with_assignment(input.headers, assignment)
+        return super().start_local_activity(input)
+
+    async def start_child_workflow(
+        self, input: StartChildWorkflowInput
+    ) -> workflow.ChildWorkflowHandle[Any, Any]:
+        """See base class."""
+        if self._plan is None or input.task_queue is not None:
+            return await super().start_child_workflow(input)
+        input.args = _checked(input.args, f"input of sub-agent {input.workflow}")
+        below = self._plan.root.handoffs.get(input.workflow)
+        if below is None:
+            # unplanned: it runs at this home, under this run's rules
+            input.headers = with_plan(input.headers, self._plan)
+            return await super().start_child_workflow(input)
+        narrowed = current_requirements()
+        if narrowed is not None and not narrowed.residency.covers(below.home_jurisdictions):
+            raise _refused(
+                f"sub-agent {input.workflow} has its home in {below.home}, outside {narrowed.residency}; "
+                "declare the residency on the agent instead of a block",
+                rule="residency",
+            )
+        input.task_queue = agents_queue(below.home)
+        input.headers = with_plan(
+            input.headers, self._plan.model_copy(update={"root": below, "homes": (), "excluded_homes": {}})
+        )
+        input.static_summary = input.static_summary or f"{input.workflow} → {below.home}"
+        return await super().start_child_workflow(input)
+
+    def continue_as_new(self, input: ContinueAsNewInput) -> NoReturn:
+        """See base class."""
+        if self._plan is not None and input.task_queue is None:
+            input.headers = with_plan(input.headers or {}, self._plan)
+        super().continue_as_new(input)
+
+    def _assignment(self, plan: Plan) -> Assignment:
+        info = workflow.info()
+        return Assignment(
+            sequence=self._sequence,
+            root_workflow_id=info.root.workflow_id if info.root else info.workflow_id,
+            residency=_narrowed(plan.residency),
+        )
+
+    def _choose(self, plan: Plan, activity: str) -> _Choice | None:
+        """The best candidate that the ``placing`` blocks leave; None for a step without a plan."""
+        step = plan.root.step(activity)
+        narrowed = current_requirements()
+        if step is None:
+            if narrowed is None:
+                return None
+            raise _refused(
+                f"step {activity} is called in a placing block, and the run's plan does not know it; "
+                "declare it on the agent or list it in the application",
+                rule="no plan",
+            )
+        for candidate in step.candidates:
+            if narrowed is None or (
+                narrowed.residency.covers(candidate.jurisdictions)
+                and {str(offer) for offer in narrowed.offers} <= candidate.offers
+            ):
+                return _Choice(step, candidate)
+        excluded = "; ".join(
+            f"{region}: {exclusion.rule} ({exclusion.reason})" for region, exclusion in step.excluded.items()
+        )
+        if narrowed is None or not step.candidates:
+            rules = {exclusion.rule for exclusion in step.excluded.values()}
+            rule = next((rule for rule in ("needs", "residency", "draining", "down") if rule in rules), "no place")
+            raise _refused(f"step {activity} has no place: {excluded}", rule=rule)
+        places = ", ".join(candidate.region for candidate in step.candidates)
+        raise _refused(
+            f"step {activity} has no place left in its placing block: of {places} none lies in "
+            f"{narrowed.residency} and offers {', '.join(sorted(map(str, narrowed.offers))) or 'what it needs'}",
+            rule="placing",
+        )
+
+
+def _narrowed(residency: Residency) -> Residency:
+    narrowed = current_requirements()
+    return residency if narrowed is None else residency.narrowed(narrowed.residency)
+
+
+def _refused(message: str, *, rule: str) -> ApplicationError:
+    # any other exception would fail the workflow task, which Temporal retries for ever
+    return ApplicationError(message, {"rule": rule}, type="PlacementError", non_retryable=True)
+
+
+def _checked(args: Any, what: str) -> list[Any]:
+    try:
+        return checked(args, workflow.payload_converter(), what)
+    except PayloadTooLargeError as error:
+        raise ApplicationError(str(error), type="PayloadTooLargeError", non_retryable=True) from None
+
+
+def _summary(activity: str, assignment: Assignment) -> str:
+    return f"{activity} → {assignment.place} · {assignment.predicted_ms:.0f} ms predicted · {assignment.dispatch}"
+
+
+def _as_local(input: StartActivityInput) -> StartLocalActivityInput:
+    return StartLocalActivityInput(
+        activity=input.activity,
+        args=input.args,
+        activity_id=input.activity_id,
+        schedule_to_close_timeout=input.schedule_to_close_timeout,
+        schedule_to_start_timeout=input.schedule_to_start_timeout,
+        start_to_close_timeout=input.start_to_close_timeout,
+        retry_policy=input.retry_policy,
+        local_retry_threshold=None,
+        cancellation_type=input.cancellation_type,
+        headers=input.headers,
+        summary=input.summary,
+        event_groups=input.event_groups,
+        arg_types=input.arg_types,
+        ret_type=input.ret_type,
+    )

@@ -1,0 +1,23 @@
+"""Pieces of text that steps send to the user while a run goes on."""
+
+from pydantic import BaseModel, ConfigDict
+
+
+class StreamPiece(BaseModel):
+    """One piece of text, with where it comes from.
+
+    Pieces are a preview. An attempt that is repeated sends its pieces again, with a higher
+    ``attempt``; the run's result is what counts.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    text: str
+    step: str
+    sequence: int
+    """Of the step in its run."""
+
+    attempt: int
+    place: str
+    workflow_id: str
+    """Of the agent whose step it is: the run's own, or a sub-agent's."""
