@@ -1,0 +1,1 @@
+"""Benchmarks: ``make bench BENCH=NAME`` runs one of the modules here."""
