@@ -33,9 +33,7 @@ class PlacementError(EdgewardError):
         excluded: Region name to the reason why it was excluded.
     """
 
-    def __init__(
-        self, message: str, *, step: str, rule: str, excluded: dict[str, str] | None = None
-    ) -> None:
+    def __init__(self, message: str, *, step: str, rule: str, excluded: dict[str, str] | None = None) -> None:
         super().__init__(message)
         self.step = step
         self.rule = rule
@@ -44,6 +42,10 @@ class PlacementError(EdgewardError):
 
 class PayloadTooLargeError(EdgewardError):
     """An input is larger than Temporal accepts (2 MiB); refused before anything is sent."""
+
+
+class CellUnavailableError(EdgewardError):
+    """The server of a cell does not answer, so a run cannot be started or read there."""
 
 
 class StackError(EdgewardError):
@@ -146,6 +148,38 @@ class SchemaViolationError(BackendError):
 
 
 class ToolError(BackendError):
-    """A tool ran and reported an error of its own (bad arguments, nothing found)."""
+    """A tool ran and reported an error of its own (bad arguments, nothing found).
+
+    Attributes:
+        reported: What the tool said, for the model that called it. No part of the message,
+            because it may quote what the user wrote.
+    """
+
+    recovery = Recovery.FINAL
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        endpoint: str,
+        region: str,
+        recovery: Recovery | None = None,
+        retry_after: timedelta | None = None,
+        status: int | None = None,
+        reported: str = "",
+    ) -> None:
+        super().__init__(
+            message,
+            endpoint=endpoint,
+            region=region,
+            recovery=recovery,
+            retry_after=retry_after,
+            status=status,
+        )
+        self.reported = reported
+
+
+class OfferMissingError(BackendError):
+    """A step asks for a model, collection or tool that the region it runs in does not offer."""
 
     recovery = Recovery.FINAL
