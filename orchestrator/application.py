@@ -60,7 +60,9 @@ class Application:
         Raises:
             ConfigurationError: There is none; the message lists those that there are.
         """
-        by_name = {name.casefold(): cls for name, cls in zip(self.agent_definitions, self.agents, strict=True)}
+        by_name = {
+            name.casefold(): cls for name, cls in zip(self.agent_definitions, self.agents, strict=True)
+        }
         try:
             return by_name[name.casefold()]
         except KeyError:
@@ -76,7 +78,9 @@ def load_application(reference: str) -> Application:
     """
     module_name, _, attribute = reference.partition(":")
     if not module_name or not attribute:
-        raise ConfigurationError(f"{reference!r} names no application; write module:attribute, such as my_agents:app")
+        raise ConfigurationError(
+            f"{reference!r} names no application; write module:attribute, such as my_agents:app"
+        )
     folder = str(Path.cwd())
     if folder not in sys.path:
         sys.path.insert(0, folder)
@@ -86,12 +90,16 @@ def load_application(reference: str) -> Application:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise  # the module is there; what it imports is not, and its own message says so
         raise ConfigurationError(
-            f"{reference}: there is no module {error.name}; run from the folder that holds it, or correct the name"
+            f"{reference}: there is no module {error.name}; run from its folder, or correct the name"
         ) from error
     except AttributeError as error:
-        raise ConfigurationError(f"{reference}: module {module_name} has no {attribute}; correct the name") from error
+        raise ConfigurationError(
+            f"{reference}: module {module_name} has no {attribute}; correct the name"
+        ) from error
     if not isinstance(found, Application):
-        raise ConfigurationError(f"{reference} is a {type(found).__name__}; make it an orchestrator.Application")
+        raise ConfigurationError(
+            f"{reference} is a {type(found).__name__}; make it an orchestrator.Application"
+        )
     return found
 
 

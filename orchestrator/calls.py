@@ -19,6 +19,7 @@ from orchestrator.requirements import Needs, Requirements, ResidencyLike, requir
 
 P = ParamSpec("P")
 R = TypeVar("R")
+A = TypeVar("A")
 
 _placing: ContextVar[Requirements | None] = ContextVar("edgeward_placing", default=None)
 
@@ -48,22 +49,37 @@ async def call(step: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         return await result if inspect.isawaitable(result) else result
     definition = step_definition(step)
     return await workflow.execute_activity(
-        cast(Callable[..., Awaitable[Any]], step),
+        cast("Callable[..., Awaitable[Any]]", step),
         args=_in_order(step, args, kwargs),
         start_to_close_timeout=definition.timeout if definition else DEFAULT_TIMEOUT,
         retry_policy=definition.retry if definition else DEFAULT_RETRY,
     )
 
 
-async def handoff(agent_run: Callable[[Any, P], Awaitable[R]], argument: P, *, id: str | None = None) -> R:  # pyright: ignore[reportGeneralTypeIssues] -- replaced below by a typed form
-    raise NotImplementedError
+@overload
+async def handoff(agent: Callable[[Any], Awaitable[R]], /, *, id: str | None = None) -> R: ...
+@overload
+async def handoff(agent: Callable[[Any, A], Awaitable[R]], argument: A, /, *, id: str | None = None) -> R: ...
+async def handoff(agent: Callable[..., Awaitable[Any]], /, *arguments: Any, id: str | None = None) -> Any:
+    """Runs a sub-agent from its own home, typed like its run method, and waits for its answer.
+
+    This is ``workflow.execute_child_workflow``; the sub-agent's home comes from the run's plan
+    when the calling agent declares it (``@agent(handoffs={...})``).
+
+    Args:
+        agent: The run method of a class decorated with ``@agent``.
+        arguments: What the run method takes, if anything.
+        id: The sub-agent's workflow id; Temporal makes one if left out.
+
+    Raises:
+        temporalio.exceptions.ChildWorkflowError: The sub-agent failed.
+    """
+    return await workflow.execute_child_workflow(agent, args=list(arguments), id=id)
 
 
 @contextmanager
-def placing(
-    *, needs: Needs | None = None, residency: ResidencyLike = None
-) -> Generator[None]:
-    """Narrows where the steps of a block may be placed.
+def placing(*, needs: Needs | None = None, residency: ResidencyLike = None) -> Generator[None]:
+    """Narrows where the steps and sub-agents of a block may be placed.
 
     Only the places of the plan are considered, so a block can never widen what the run allows.
     If none of them is left, the step fails with a ``PlacementError`` that names the rule.

@@ -21,8 +21,10 @@ class StepContext:
     workflow_id: str
     run_id: str
     step: str
+    activity_id: str
     sequence: int
-    """Its number in the run, from 1, in the order in which the agent's code called its steps."""
+    """Its number in the run, from 1, in the order in which the agent's code called its steps.
+    0 for an activity that was scheduled without a plan."""
 
     attempt: int
     region: str
@@ -33,7 +35,7 @@ class StepContext:
     @property
     def idempotency_key(self) -> str:
         """The same for every attempt of this step, also after a crash: run id and sequence."""
-        return f"{self.run_id}/{self.sequence}"
+        return f"{self.run_id}/{self.sequence or self.activity_id}"
 
 
 _current: ContextVar[StepContext | None] = ContextVar("edgeward_step", default=None)

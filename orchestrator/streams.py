@@ -1,4 +1,4 @@
-"""Pieces of text that steps send to the user while a run goes on."""
+"""Pieces of text that steps send to the user while a run goes on, and how they travel."""
 
 from pydantic import BaseModel, ConfigDict
 
@@ -21,3 +21,16 @@ class StreamPiece(BaseModel):
     place: str
     workflow_id: str
     """Of the agent whose step it is: the run's own, or a sub-agent's."""
+
+
+class NumberedPiece(BaseModel):
+    """A piece with its number in the stream of one run and place, from 1.
+
+    One line of JSON each, at ``GET <control>/runs/<workflow id>/pieces?after=N&follow=true``:
+    a listener that lost its connection asks again for what comes after the last number it has.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    number: int
+    piece: StreamPiece

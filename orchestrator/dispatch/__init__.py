@@ -1,1 +1,22 @@
-"""To be filled."""
+"""Carries plans out on Temporal: the plugin and its client, workflow and activity interceptors."""
+
+from orchestrator.dispatch.cells import connect_cell
+from orchestrator.dispatch.client_interceptor import starting
+from orchestrator.dispatch.headers import Assignment, assignment_of, plan_of
+from orchestrator.dispatch.payloads import LIMIT_BYTES
+from orchestrator.dispatch.plugin import EdgewardPlugin
+from orchestrator.dispatch.run_planner import RunPlanner
+from orchestrator.dispatch.site import Publish, Site
+
+__all__ = [
+    "LIMIT_BYTES",
+    "Assignment",
+    "EdgewardPlugin",
+    "Publish",
+    "RunPlanner",
+    "Site",
+    "assignment_of",
+    "connect_cell",
+    "plan_of",
+    "starting",
+]

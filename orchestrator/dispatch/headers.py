@@ -82,6 +82,6 @@ def _value(headers: Mapping[str, Payload], name: str, value_type: type[ValueT]) 
         problem = error.errors(include_url=False, include_input=False)[0]
         key = ".".join(map(str, problem["loc"]))
         raise ConfigurationError(
-            f"header {name} cannot be read ({key}: {problem['msg']}); it was written by another version, or is "
+            f"header {name} cannot be read ({key}: {problem['msg']}); it comes from another version, or is "
             "encoded by a header codec that this process lacks"
         ) from error

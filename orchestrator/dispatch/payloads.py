@@ -39,7 +39,7 @@ def checked(values: Sequence[Any], converter: PayloadConverter, what: str) -> li
     size_bytes = sum(payload.ByteSize() for payload in payloads)
     if size_bytes > LIMIT_BYTES:
         raise PayloadTooLargeError(
-            f"{what} has {size_bytes / 1024 / 1024:.1f} MiB, Temporal carries {LIMIT_BYTES // 1024 // 1024} MiB; "
+            f"{what} has {size_bytes / 1024**2:.1f} MiB, Temporal carries {LIMIT_BYTES // 1024**2} MiB; "
             "keep it in object storage and pass its address"
         )
     return [RawValue(payload) for payload in payloads]

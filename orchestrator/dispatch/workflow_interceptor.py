@@ -165,12 +165,15 @@ class PlacingOutbound(WorkflowOutboundInterceptor):
         )
         if narrowed is None or not step.candidates:
             rules = {exclusion.rule for exclusion in step.excluded.values()}
-            rule = next((rule for rule in ("needs", "residency", "draining", "down") if rule in rules), "no place")
+            rule = next(
+                (rule for rule in ("needs", "residency", "draining", "down") if rule in rules), "no place"
+            )
             raise _refused(f"step {activity} has no place: {excluded}", rule=rule)
         places = ", ".join(candidate.region for candidate in step.candidates)
+        offers = ", ".join(sorted(map(str, narrowed.offers))) or "what it needs"
         raise _refused(
             f"step {activity} has no place left in its placing block: of {places} none lies in "
-            f"{narrowed.residency} and offers {', '.join(sorted(map(str, narrowed.offers))) or 'what it needs'}",
+            f"{narrowed.residency} and offers {offers}",
             rule="placing",
         )
 
@@ -193,7 +196,8 @@ def _checked(args: Any, what: str) -> list[Any]:
 
 
 def _summary(activity: str, assignment: Assignment) -> str:
-    return f"{activity} → {assignment.place} · {assignment.predicted_ms:.0f} ms predicted · {assignment.dispatch}"
+    predicted = f"{assignment.predicted_ms:.0f} ms predicted"
+    return f"{activity} → {assignment.place} · {predicted} · {assignment.dispatch}"
 
 
 def _as_local(input: StartActivityInput) -> StartLocalActivityInput:

@@ -1,1 +1,5 @@
-"""To be filled."""
+"""Runs a region: pollers in every cell it serves, drain, health, streams."""
+
+from orchestrator.runtime.region_worker import RegionWorker
+
+__all__ = ["RegionWorker"]

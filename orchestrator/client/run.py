@@ -1,0 +1,95 @@
+"""A run that was started from an origin: its plan, its stream, its result, its steps."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Generic, TypeVar
+
+import httpx
+from temporalio.client import Client, WorkflowHandle
+
+from orchestrator.client.stream import follow
+from orchestrator.placement import Plan
+from orchestrator.streams import StreamPiece
+from orchestrator.topology import Topology
+from orchestrator.trace import StepRecord, read_steps
+
+ResultT = TypeVar("ResultT")
+
+
+class EdgeRun(Generic[ResultT]):
+    """One run of an agent. ``EdgeClient.start`` makes it.
+
+    Attributes:
+        plan: Home and places, and why: fixed before the run started.
+        handle: Temporal's own handle, for everything else (signal, query, cancel, describe).
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        handle: WorkflowHandle[object, ResultT],
+        *,
+        client: Client,
+        topology: Topology,
+        http: httpx.AsyncClient,
+    ) -> None:
+        self.plan = plan
+        self.handle = handle
+        self._client = client
+        self._topology = topology
+        self._http = http
+        self._result: asyncio.Task[ResultT] | None = None
+
+    @property
+    def id(self) -> str:
+        """The workflow id."""
+        return self.handle.id
+
+    @property
+    def run_id(self) -> str | None:
+        """Temporal's run id."""
+        return self.handle.first_execution_run_id
+
+    async def result(self) -> ResultT:
+        """What the agent returned.
+
+        Raises:
+            temporalio.client.WorkflowFailureError: The run failed; ``cause`` says why. A step's
+                error keeps its class name as the ``type`` of the innermost ``ApplicationError``.
+        """
+        return await asyncio.shield(self._waiting())
+
+    async def stream(self) -> AsyncIterator[StreamPiece]:
+        """Pieces of text, as the steps emit them, straight from their places.
+
+        Ends when the run has ended. Nothing is lost for good with a piece that does not
+        arrive: ``result()`` has the durable answer.
+        """
+        async for piece in follow(self._http, self._controls(), self.id, self._waiting()):
+            yield piece
+
+    async def steps(self) -> list[StepRecord]:
+        """What ran so far, read from history: sub-agents' steps included."""
+        return await read_steps(self._client, self.id, self.run_id)
+
+    def _waiting(self) -> asyncio.Task[ResultT]:
+        # one long poll, however often the result is asked for
+        if self._result is None:
+            self._result = asyncio.create_task(self.handle.result())
+            self._result.add_done_callback(_retrieve)
+        return self._result
+
+    def _controls(self) -> list[str]:
+        regions: dict[str, None] = {}
+        for agent in self.plan.root.walk():
+            regions[agent.home] = None
+            regions.update((step.chosen.region, None) for step in agent.steps.values() if step.candidates)
+        controls = (self._topology.region(region).control for region in regions)
+        return [control for control in controls if control is not None]
+
+
+def _retrieve(task: asyncio.Task[ResultT]) -> None:
+    if not task.cancelled():
+        task.exception()  # a stream alone never asks for it

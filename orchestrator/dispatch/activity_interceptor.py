@@ -1,0 +1,141 @@
+"""Runs each step in its place: checks the residency once more, opens the region's backends."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+import structlog
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput
+
+from orchestrator.backends import using
+from orchestrator.context import StepContext, running
+from orchestrator.dispatch.headers import Assignment, assignment_of
+from orchestrator.dispatch.payloads import checked
+from orchestrator.dispatch.site import Publish, Site
+from orchestrator.errors import BackendError, EdgewardError, Recovery
+from orchestrator.queues import kind_of, region_of
+from orchestrator.streams import StreamPiece
+
+log = structlog.get_logger(__name__)
+
+
+class StepInbound(ActivityInboundInterceptor):
+    """Around every activity of a worker.
+
+    Args:
+        next: The rest of the chain.
+        site: The worker's region and what it has; None in a worker that belongs to no region.
+    """
+
+    def __init__(self, next: ActivityInboundInterceptor, site: Site | None) -> None:
+        super().__init__(next)
+        self._site = site
+
+    async def execute_activity(self, input: ExecuteActivityInput) -> Any:
+        """See base class."""
+        assignment = assignment_of(input.headers)
+        if assignment is None and self._site is None:
+            return await super().execute_activity(input)
+        info = activity.info()
+        if assignment is not None:
+            self._refuse_wrong_region(assignment, info)
+        started = time.monotonic()
+        try:
+            with running(self._context(assignment, info)), self._at_site(info):
+                result = await super().execute_activity(input)
+                result = checked(
+                    [result], activity.payload_converter(), f"result of step {info.activity_type}"
+                )[0]
+        except EdgewardError as error:
+            log.warning("step.failed", step=info.activity_type, run=info.workflow_run_id, error=str(error))
+            raise _as_application_error(error) from error
+        if self._site is not None:
+            took = timedelta(seconds=time.monotonic() - started)
+            self._site.times.record(info.activity_type, self._site.region.name, took)
+        return result
+
+    def _refuse_wrong_region(self, assignment: Assignment, info: activity.Info) -> None:
+        """Fails closed: a step that arrives where its run's data may not be is not run."""
+        if self._site is None or assignment.residency.permits(self._site.region):
+            return
+        raise ApplicationError(
+            f"step {info.activity_type} arrived in {self._site.region.name}, outside {assignment.residency}; "
+            "the queue is polled by a worker of another region: correct the worker's --region",
+            {"rule": "residency"},
+            type="PlacementError",
+            non_retryable=True,
+        )
+
+    def _context(self, assignment: Assignment | None, info: activity.Info) -> StepContext:
+        region = self._site.region.name if self._site else (region_of(info.task_queue) or "")
+        context = StepContext(
+            workflow_id=info.workflow_id or info.activity_id,
+            run_id=info.workflow_run_id or info.activity_id,
+            step=info.activity_type,
+            activity_id=info.activity_id,
+            sequence=assignment.sequence if assignment else 0,
+            attempt=info.attempt,
+            region=region,
+            dispatch="inline" if info.is_local else "queue",
+        )
+        if self._site is None or self._site.publish is None:
+            return context
+        root = assignment.root_workflow_id if assignment else context.workflow_id
+        return replace(context, publish=partial(_publish, self._site.publish, root, context))
+
+    @contextmanager
+    def _at_site(self, info: activity.Info) -> Generator[None]:
+        if self._site is None:
+            yield
+            return
+        kind = kind_of(info.task_queue) if not info.is_local else None
+        with using(self._site.backends):
+            if kind is None:
+                yield
+                return
+            self._site.busy[kind] += 1
+            try:
+                yield
+            finally:
+                self._site.busy[kind] -= 1
+
+
+def _publish(publish: Publish, root: str, step: StepContext, text: str) -> None:
+    publish(
+        root,
+        StreamPiece(
+            text=text,
+            step=step.step,
+            sequence=step.sequence,
+            attempt=step.attempt,
+            place=step.region,
+            workflow_id=step.workflow_id,
+        ),
+    )
+
+
+def _as_application_error(error: EdgewardError) -> ApplicationError:
+    """The same error as history keeps it: its class is the type, and final ones are not retried."""
+    if not isinstance(error, BackendError):
+        return ApplicationError(str(error), type=type(error).__name__, non_retryable=True)
+    details = {
+        "endpoint": error.endpoint,
+        "region": error.region,
+        "recovery": error.recovery.value,
+        "status": error.status,
+    }
+    return ApplicationError(
+        str(error),
+        details,
+        type=type(error).__name__,
+        non_retryable=error.recovery is Recovery.FINAL,
+        next_retry_delay=error.retry_after,
+    )

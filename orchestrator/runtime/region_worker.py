@@ -1,0 +1,146 @@
+"""The process that serves a region: its queues in every cell that the topology tells it to."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections import Counter
+from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import timedelta
+from urllib.parse import urlsplit
+
+import structlog
+from temporalio.runtime import Runtime, TelemetryConfig
+
+from orchestrator.application import Application
+from orchestrator.backends import Backends
+from orchestrator.dispatch import Site
+from orchestrator.errors import ConfigurationError
+from orchestrator.fleet import QueueStatus, StepTime, WorkerStatus
+from orchestrator.runtime.cell_service import CellService, slots
+from orchestrator.runtime.control import control_app, serving
+from orchestrator.runtime.pieces import PieceBroker
+from orchestrator.topology import Region, Topology
+
+log = structlog.get_logger(__name__)
+
+HEARTBEAT = timedelta(seconds=5)
+"""How often the cells hear from the worker (slots, status)."""
+
+
+class RegionWorker:
+    """Runs the agents and steps of one region.
+
+    Args:
+        topology: As this process sees it: the addresses that it can reach.
+        region: Its name.
+        application: Agents and steps.
+        listen: ``host:port`` of the control endpoint. Default: loopback, at the port of the
+            region's ``control``, or any free one.
+
+    Raises:
+        ConfigurationError: The topology has no such region, or ``listen`` cannot be read.
+    """
+
+    def __init__(
+        self, topology: Topology, region: str, application: Application, *, listen: str | None = None
+    ) -> None:
+        names = [region.name for region in topology.regions]
+        if region not in names:
+            raise ConfigurationError(
+                f"region {region!r} is not in {topology.source}; name one of {', '.join(sorted(names))}"
+            )
+        self.region = topology.region(region)
+        self._topology = topology
+        self._application = application
+        self._host, self._port = _listen_address(self.region, listen)
+        self._stopping = asyncio.Event()
+        self._services: list[CellService] = []
+        self._site: Site | None = None
+
+    def stop(self) -> None:
+        """Drain: take nothing new, finish what runs, then ``run`` returns."""
+        if not self._stopping.is_set():
+            log.info("worker.draining", region=self.region.name)
+            self._stopping.set()
+
+    async def run(self) -> None:
+        """Serves the region until ``stop`` is called or SIGTERM or SIGINT arrives.
+
+        Raises:
+            ConfigurationError: The control endpoint cannot listen.
+        """
+        runtime = Runtime(telemetry=TelemetryConfig(), worker_heartbeat_interval=HEARTBEAT)
+        pieces = PieceBroker()
+        app = control_app(status=self.status, cells=self.cells, pieces=pieces)
+        with self._stop_on_signals(), ThreadPoolExecutor(thread_name_prefix="step") as executor:
+            async with Backends(self.region) as backends, serving(app, self._host, self._port) as port:
+                self._site = Site(self.region, backends, publish=pieces.publish)
+                self._services = [
+                    CellService(
+                        self._topology.cell(name),
+                        self._topology,
+                        self._application,
+                        self._site,
+                        runtime=runtime,
+                        executor=executor,
+                    )
+                    for name in self._topology.served_cells(self.region)
+                ]
+                log.info("worker.started", region=self.region.name, control=f"http://{self._host}:{port}")
+                async with asyncio.TaskGroup() as group:
+                    for service in self._services:
+                        group.create_task(service.serve(self._stopping))
+        log.info("worker.stopped", region=self.region.name)
+
+    def status(self) -> WorkerStatus:
+        """What the worker says of itself now."""
+        site = self._site
+        kinds = {step.kind for step in self._application.step_definitions}
+        busy = site.busy if site else Counter[str]()
+        times = site.times.run_times() if site else {}
+        return WorkerStatus(
+            region=self.region.name,
+            state="draining" if self._stopping.is_set() else "up",
+            queues={kind: QueueStatus(slots=slots(self.region, kind), busy=busy[kind]) for kind in kinds},
+            rtt_ms={
+                service.cell.region: service.rtt_ms
+                for service in self._services
+                if service.rtt_ms is not None
+            },
+            run_times=tuple(StepTime.of(step, time) for (step, _), time in times.items()),
+        )
+
+    def cells(self) -> dict[str, str]:
+        """State of each served cell."""
+        return {service.cell.name: service.state for service in self._services}
+
+    @contextmanager
+    def _stop_on_signals(self) -> Generator[None]:
+        loop = asyncio.get_running_loop()
+        signals = (signal.SIGTERM, signal.SIGINT)
+        try:
+            for number in signals:
+                loop.add_signal_handler(number, self.stop)
+        except (NotImplementedError, RuntimeError):  # not the main thread: whoever runs us calls stop()
+            yield
+            return
+        try:
+            yield
+        finally:
+            for number in signals:
+                loop.remove_signal_handler(number)
+
+
+def _listen_address(region: Region, listen: str | None) -> tuple[str, int]:
+    if listen is None:
+        port = urlsplit(region.control).port if region.control else 0
+        return "127.0.0.1", port or 0
+    host, _, port_text = listen.rpartition(":")
+    if not host or not port_text.isdecimal() or int(port_text) > 65535:
+        raise ConfigurationError(
+            f"{listen!r} is no address to listen at; write HOST:PORT, such as 127.0.0.1:8090"
+        )
+    return host.strip("[]"), int(port_text)
