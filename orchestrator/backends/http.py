@@ -221,13 +221,13 @@ class HttpEndpoint:
                 seconds = deadline.timeout.total_seconds()
                 return self.error(BackendTimeoutError, f"no whole answer within {seconds:g} s")
             case httpx.ConnectError():
-                return self.error(BackendUnreachableError, f"no connection: {_root(error)}")
+                return self.error(BackendUnreachableError, f"no connection: {root_cause(error)}")
             case httpx.DecodingError():
                 return self.error(MalformedResponseError, "the answer's compression cannot be undone")
             case _ if streaming:
-                return self.error(StreamInterruptedError, f"the stream was cut: {_root(error)}")
+                return self.error(StreamInterruptedError, f"the stream was cut: {root_cause(error)}")
             case _:
-                return self.error(BackendUnreachableError, f"the connection broke: {_root(error)}")
+                return self.error(BackendUnreachableError, f"the connection broke: {root_cause(error)}")
 
     def error(
         self,
@@ -299,12 +299,12 @@ class HttpEndpoint:
 
     def failure(self, status: int, wait: timedelta | None = None, why: str = "") -> BackendError:
         """The error for an HTTP status that is no success."""
-        kind, remedy = _kind(status)
+        kind, remedy = failure_kind(status)
         because = f" ({why})" if why else ""
         return self.error(kind, f"HTTP {status}{because}{remedy}", retry_after=wait, status=status)
 
 
-def _root(error: BaseException) -> str:
+def root_cause(error: BaseException) -> str:
     """What the operating system said, if it is at the bottom; else what the client says."""
     inner: BaseException | None = error
     while inner is not None:
@@ -317,7 +317,8 @@ def _root(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
-def _kind(status: int) -> tuple[type[BackendError], str]:
+def failure_kind(status: int) -> tuple[type[BackendError], str]:
+    """The error for an HTTP status that is no success, and what to do about it as a message's end."""
     if status in {429, 503}:
         return BackendOverloadedError, ""
     if status in {408, 504}:
@@ -333,7 +334,7 @@ def _kind(status: int) -> tuple[type[BackendError], str]:
     return BackendRefusedError, ""
 
 
-def retry_after(headers: httpx.Headers) -> timedelta | None:
+def retry_after(headers: Mapping[str, str]) -> timedelta | None:
     """How long the endpoint asks to be left alone: ``Retry-After`` in seconds or as a date."""
     value = headers.get("retry-after", "").strip()
     if not value:

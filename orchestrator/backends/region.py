@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 
@@ -17,6 +17,9 @@ from orchestrator.backends.openai import Model
 from orchestrator.backends.tools import HttpTool, Tool
 from orchestrator.errors import ConfigurationError, OfferMissingError
 from orchestrator.topology.model import OfferKey, OfferKind, Region
+
+if TYPE_CHECKING:
+    from orchestrator.backends.mcp_tools import McpServer
 
 
 class Backends:
@@ -32,6 +35,7 @@ class Backends:
         self._models: dict[str, Model] = {}
         self._collections: dict[str, Collection] = {}
         self._tools: dict[str, Tool] = {}
+        self._mcp_servers: dict[object, McpServer] = {}
         self._closing: list[Callable[[], Coroutine[Any, Any, None]]] = []
 
     async def __aenter__(self) -> Self:
@@ -81,6 +85,7 @@ class Backends:
         self._models.clear()
         self._collections.clear()
         self._tools.clear()
+        self._mcp_servers.clear()
         self._client = None
         errors: list[Exception] = []
         for close in closing:
@@ -135,11 +140,15 @@ class Backends:
         if endpoint.offer.spoken == "http":
             return HttpTool(endpoint, self._http_client())
         # Imported here: it takes a third of a second, and most workers have no such tool.
-        from orchestrator.backends.mcp_tools import McpTool
+        from orchestrator.backends.mcp_tools import McpServer, McpTool
 
-        tool = McpTool(endpoint)
-        self._closing.append(tool.aclose)
-        return tool
+        offer = endpoint.offer
+        address = (offer.endpoint, offer.secret_env, offer.secret_file)
+        server = self._mcp_servers.get(address)
+        if server is None:
+            server = self._mcp_servers[address] = McpServer(endpoint)
+            self._closing.append(server.aclose)
+        return McpTool(endpoint, server)
 
 
 @contextmanager
