@@ -116,8 +116,15 @@ class View:
 
     def _last_beat(self, region: Region) -> datetime | None:
         """When a worker of the region was last seen to beat, though it no longer does."""
-        seen = [beat.seen_at for _, beat in self._listed_heartbeats() if region_of(beat.queue) == region.name]
-        return max(seen, default=None)
+        served = self.topology.served_cells(region)
+        return max(
+            (
+                beat.seen_at
+                for cell, beat in self._listed_heartbeats()
+                if cell in served and region_of(beat.queue) == region.name
+            ),
+            default=None,
+        )
 
     # -- queues -------------------------------------------------------------------------------
 
