@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from temporalio.api.common.v1 import Payload
 from temporalio.common import RawValue
-from temporalio.converter import CompositePayloadConverter, PayloadConverter
+from temporalio.converter import PayloadConverter
 
 from orchestrator.errors import PayloadTooLargeError
 
@@ -29,12 +30,13 @@ def checked(values: Sequence[Any], converter: PayloadConverter, what: str) -> li
 
     Returns:
         Raw values that the SDK passes on as they are, so that nothing is encoded twice.
+        With a converter that does not know raw values: the values as they were.
 
     Raises:
         PayloadTooLargeError: Together they exceed the limit.
     """
-    if not values or not isinstance(converter, CompositePayloadConverter):
-        return list(values)
+    if not values:
+        return []
     payloads = converter.to_payloads(values)
     size_bytes = sum(payload.ByteSize() for payload in payloads)
     if size_bytes > LIMIT_BYTES:
@@ -42,4 +44,15 @@ def checked(values: Sequence[Any], converter: PayloadConverter, what: str) -> li
             f"{what} has {size_bytes / 1024**2:.1f} MiB, Temporal carries {LIMIT_BYTES // 1024**2} MiB; "
             "keep it in object storage and pass its address"
         )
+    if not _passes_raw_values(converter):
+        return list(values)
     return [RawValue(payload) for payload in payloads]
+
+
+def _passes_raw_values(converter: PayloadConverter) -> bool:
+    """Whether it leaves raw values alone, as the SDK's own do; one that an application wrote may not."""
+    probe = Payload(data=b"probe")
+    try:
+        return list(converter.to_payloads([RawValue(probe)])) == [probe]
+    except Exception:  # whatever it raises, the answer is no
+        return False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
@@ -28,6 +28,9 @@ log = structlog.get_logger(__name__)
 
 HEARTBEAT = timedelta(seconds=5)
 """How often the cells hear from the worker (slots, status)."""
+
+THREADS = 100
+"""For steps that are plain functions: as many as a worker runs steps at a time. Started when needed."""
 
 
 class RegionWorker:
@@ -61,39 +64,45 @@ class RegionWorker:
         self._site: Site | None = None
 
     def stop(self) -> None:
-        """Drain: take nothing new, finish what runs, then ``run`` returns."""
+        """Drain: take nothing new, finish what runs, then ``run`` and ``serve`` return."""
         if not self._stopping.is_set():
             log.info("worker.draining", region=self.region.name)
             self._stopping.set()
 
     async def run(self) -> None:
-        """Serves the region until ``stop`` is called or SIGTERM or SIGINT arrives.
+        """Serves the region until SIGTERM or SIGINT arrives, then drains.
 
         Raises:
             ConfigurationError: The control endpoint cannot listen.
         """
-        runtime = Runtime(telemetry=TelemetryConfig(), worker_heartbeat_interval=HEARTBEAT)
+        with self._stop_on_signals():
+            await self.serve()
+
+    async def serve(self) -> None:
+        """Serves the region until ``stop`` is called, then drains.
+
+        Raises:
+            ConfigurationError: The control endpoint cannot listen.
+        """
         pieces = PieceBroker()
         app = control_app(status=self.status, cells=self.cells, pieces=pieces)
-        with self._stop_on_signals(), ThreadPoolExecutor(thread_name_prefix="step") as executor:
-            async with Backends(self.region) as backends, serving(app, self._host, self._port) as port:
-                self._site = Site(self.region, backends, publish=pieces.publish)
-                self._services = [
-                    CellService(
-                        self._topology.cell(name),
-                        self._topology,
-                        self._application,
-                        self._site,
-                        runtime=runtime,
-                        executor=executor,
-                    )
-                    for name in self._topology.served_cells(self.region)
-                ]
+        async with Backends(self.region) as backends, serving(app, self._host, self._port) as port:
+            self._site = Site(self.region, backends, publish=pieces.publish)
+            with ThreadPoolExecutor(max_workers=THREADS, thread_name_prefix="step") as executor:
+                self._services = list(self._cell_services(self._site, executor))
                 log.info("worker.started", region=self.region.name, control=f"http://{self._host}:{port}")
                 async with asyncio.TaskGroup() as group:
                     for service in self._services:
                         group.create_task(service.serve(self._stopping))
         log.info("worker.stopped", region=self.region.name)
+
+    def _cell_services(self, site: Site, executor: ThreadPoolExecutor) -> Iterator[CellService]:
+        runtime = Runtime(telemetry=TelemetryConfig(), worker_heartbeat_interval=HEARTBEAT)
+        for name in self._topology.served_cells(self.region):
+            cell = self._topology.cell(name)
+            yield CellService(
+                cell, self._topology, self._application, site, runtime=runtime, executor=executor
+            )
 
     def status(self) -> WorkerStatus:
         """What the worker says of itself now."""

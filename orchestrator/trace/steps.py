@@ -7,13 +7,12 @@ SDK writes them into the marker that records the step.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, computed_field
-from temporalio.api.common.v1 import Payload
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.failure.v1 import Failure
 from temporalio.api.history.v1 import HistoryEvent, WorkflowExecutionStartedEventAttributes
@@ -95,23 +94,49 @@ class _Queued:
     failure: Failure | None = None
 
 
+@dataclass(frozen=True)
+class _Inline:
+    """An inline step as its marker tells it."""
+
+    step: str
+    attempts: int
+    scheduled_at: datetime
+    """By the clock of the worker."""
+
+    complete_at: datetime
+    """Workflow time when it was scheduled plus how long it took: the SDK's ``complete_time``."""
+
+    error: str | None
+
+
 class _Reader:
     def __init__(self) -> None:
         self._started: WorkflowExecutionStartedEventAttributes | None = None
         self._plan: Plan | None = None
         self._queued: dict[int, _Queued] = {}
-        self._inline: list[StepRecord] = []
+        self._inline: list[_Inline] = []
+        self._task_starts: list[datetime] = []
 
     def read(self, event: HistoryEvent) -> None:
         match event.event_type:
             case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED:
                 self._started = event.workflow_execution_started_event_attributes
                 self._plan = plan_of(self._started.header.fields)
+            case EventType.EVENT_TYPE_WORKFLOW_TASK_STARTED:
+                self._task_starts.append(_time(event))
             case EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED:
                 self._queued[event.event_id] = _Queued(event)
             case EventType.EVENT_TYPE_ACTIVITY_TASK_STARTED:
                 started = event.activity_task_started_event_attributes
                 self._queued[started.scheduled_event_id].attempts = started.attempt
+            case EventType.EVENT_TYPE_MARKER_RECORDED:
+                if event.marker_recorded_event_attributes.marker_name == _INLINE_MARKER:
+                    self._inline.append(_inline(event))
+            case _:
+                self._read_end(event)
+
+    def _read_end(self, event: HistoryEvent) -> None:
+        match event.event_type:
             case EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED:
                 self._end(event.activity_task_completed_event_attributes.scheduled_event_id, event, None)
             case EventType.EVENT_TYPE_ACTIVITY_TASK_FAILED:
@@ -123,14 +148,11 @@ class _Reader:
             case EventType.EVENT_TYPE_ACTIVITY_TASK_CANCELED:
                 canceled = event.activity_task_canceled_event_attributes.scheduled_event_id
                 self._end(canceled, event, Failure(message="canceled"))
-            case EventType.EVENT_TYPE_MARKER_RECORDED:
-                if event.marker_recorded_event_attributes.marker_name == _INLINE_MARKER:
-                    self._inline.append(self._inline_step(event))
             case _:
                 pass
 
     def records(self) -> list[StepRecord]:
-        return [*(self._queued_step(queued) for queued in self._queued.values()), *self._inline]
+        return [*(self._queued_step(queued) for queued in self._queued.values()), *self._inline_steps()]
 
     def _end(self, scheduled_event_id: int, event: HistoryEvent, failure: Failure | None) -> None:
         self._queued[scheduled_event_id].ended = event
@@ -155,25 +177,48 @@ class _Reader:
             error=_error(queued.failure),
         )
 
-    def _inline_step(self, event: HistoryEvent) -> StepRecord:
-        marker = event.marker_recorded_event_attributes
-        data = _json(marker.details["data"].payloads)
-        step = str(data["activity_type"])
+    def _inline_steps(self) -> Iterator[StepRecord]:
+        """The SDK writes no duration; it is ``complete_time`` minus workflow time at scheduling.
+
+        Workflow time stands still between activations. So at scheduling it was the start of
+        the workflow task, or the ``complete_time`` of the step whose end led to this one: the
+        latest that had ended by then.
+        """
+        ended: list[tuple[datetime, datetime]] = []
+        for inline in sorted(self._inline, key=lambda inline: inline.scheduled_at):
+            bases = [start for start in self._task_starts if start <= inline.complete_at]
+            bases += [complete for end, complete in ended if end <= inline.scheduled_at]
+            took = inline.complete_at - max(bases, default=inline.complete_at)
+            ended.append((inline.scheduled_at + took, inline.complete_at))
+            yield StepRecord(
+                agent=self._agent(),
+                step=inline.step,
+                place=self._plan.home if self._plan else None,
+                dispatch="inline",
+                predicted_ms=self._predicted_inline_ms(inline.step),
+                scheduled_at=inline.scheduled_at,
+                ended_at=inline.scheduled_at + took,
+                attempts=inline.attempts,
+                error=inline.error,
+            )
+
+    def _predicted_inline_ms(self, step: str) -> float | None:
         planned = self._plan.root.step(step) if self._plan else None
-        predicted_ms = None
-        if planned and planned.candidates and planned.chosen.dispatch == "inline":
-            predicted_ms = planned.chosen.cost.predicted_ms
-        return StepRecord(
-            agent=self._agent(),
-            step=step,
-            place=self._plan.home if self._plan else None,
-            dispatch="inline",
-            predicted_ms=predicted_ms,
-            scheduled_at=_core_time(data["original_schedule_time"]),
-            ended_at=_core_time(data["complete_time"]),
-            attempts=int(data["attempt"]),
-            error=_error(marker.failure) if marker.HasField("failure") else None,
-        )
+        if planned is None or not planned.candidates or planned.chosen.dispatch != "inline":
+            return None
+        return planned.chosen.cost.predicted_ms
+
+
+def _inline(event: HistoryEvent) -> _Inline:
+    marker = event.marker_recorded_event_attributes
+    data: dict[str, Any] = json.loads(marker.details["data"].payloads[0].data)
+    return _Inline(
+        step=str(data["activity_type"]),
+        attempts=int(data["attempt"]),
+        scheduled_at=_core_time(data["original_schedule_time"]),
+        complete_at=_core_time(data["complete_time"]),
+        error=_error(marker.failure) if marker.HasField("failure") else None,
+    )
 
 
 def _time(event: HistoryEvent) -> datetime:
@@ -184,10 +229,6 @@ def _core_time(value: Any) -> datetime:
     """Time as the SDK's core writes it into the marker: seconds and nanoseconds."""
     seconds, nanos = int(value["seconds"]), int(value["nanos"])
     return datetime.fromtimestamp(seconds, UTC) + timedelta(microseconds=nanos / 1000)
-
-
-def _json(payloads: Iterable[Payload]) -> dict[str, Any]:
-    return json.loads(next(iter(payloads)).data)
 
 
 def _error(failure: Failure | None) -> str | None:

@@ -1,0 +1,144 @@
+"""Agents and steps that tell where they run."""
+
+import asyncio
+from datetime import timedelta
+
+from pydantic import BaseModel
+from temporalio import workflow
+from temporalio.common import RetryPolicy
+
+from orchestrator import Application, Needs, agent, call, current_step, emit, handoff, placing, step
+from orchestrator.errors import BackendFaultError, BackendRefusedError
+
+ONCE = RetryPolicy(maximum_attempts=1)
+
+
+class Seen(BaseModel):
+    """What a step saw of itself."""
+
+    region: str
+    dispatch: str
+    key: str
+
+
+def seen() -> Seen:
+    here = current_step()
+    assert here is not None
+    return Seen(region=here.region, dispatch=here.dispatch, key=here.idempotency_key)
+
+
+@step(expected=timedelta(milliseconds=5))
+async def think(word: str) -> Seen:
+    emit(f"{word} ")
+    return seen()
+
+
+@step(needs=Needs(tool="press"), expected=timedelta(milliseconds=5))
+async def press(word: str) -> Seen:
+    emit(f"{word}!")
+    return seen()
+
+
+@step(repeatable=False, kind="code", expected=timedelta(milliseconds=5))
+def pay(amount: int, currency: str = "EUR") -> Seen:
+    emit(f"{amount} {currency} ")
+    return seen()
+
+
+@step(kind="code", retry=ONCE)
+async def fail(final: bool) -> None:
+    error = BackendRefusedError if final else BackendFaultError
+    raise error("it is made to fail", endpoint="http://127.0.0.1:1/v1", region="frankfurt", status=500)
+
+
+@step(kind="code")
+async def echo(text: str) -> str:
+    return text
+
+
+@step(kind="code")
+async def inflate(mebibytes: int) -> str:
+    return "x" * mebibytes * 1024 * 1024
+
+
+@agent(steps={think: 1, press: 1, pay: 1})
+class Tour:
+    """An inline step, one that only another region can do, one that must not run twice."""
+
+    @workflow.run
+    async def run(self, word: str) -> list[Seen]:
+        return [await call(think, word), await call(press, word), await call(pay, 3, currency="CHF")]
+
+
+@agent(steps={think: 1})
+class Narrowed:
+    """Narrows the residency of a block to what it is given."""
+
+    @workflow.run
+    async def run(self, residency: str) -> list[Seen]:
+        before = await call(think, "before")
+        with placing(residency=residency):
+            inside = await call(think, "inside")
+        return [before, inside]
+
+
+@agent(steps={think: 1})
+class Voice:
+    """A sub-agent."""
+
+    @workflow.run
+    async def run(self, word: str) -> Seen:
+        return await call(think, word)
+
+
+@agent(steps={press: 5, think: 1})
+class Printer:
+    """A sub-agent that is drawn to where the press is."""
+
+    @workflow.run
+    async def run(self, word: str) -> list[Seen]:
+        return [await call(think, word), await call(press, word)]
+
+
+@agent(steps={think: 1}, handoffs={Voice: 1, Printer: 1})
+class Choir:
+    """Two sub-agents at once."""
+
+    @workflow.run
+    async def run(self, word: str) -> list[Seen]:
+        voice, printed = await asyncio.gather(handoff(Voice.run, word), handoff(Printer.run, word))
+        return [await call(think, word), voice, *printed]
+
+
+@agent(steps={fail: 1})
+class Failing:
+    @workflow.run
+    async def run(self, final: bool) -> None:
+        await call(fail, final)
+
+
+@agent(steps={think: 1})
+class AuthorsQueue:
+    """The author names the queue of a step; that stays."""
+
+    @workflow.run
+    async def run(self, queue: str) -> Seen:
+        return await workflow.execute_activity(
+            think, "there", task_queue=queue, start_to_close_timeout=timedelta(seconds=10)
+        )
+
+
+@agent(steps={inflate: 1, echo: 1})
+class Large:
+    @workflow.run
+    async def run(self, where: str) -> int:
+        if where == "result":
+            return len(await call(inflate, 3))
+        halves = [await call(inflate, 1), await call(inflate, 1)]
+        return len(await call(echo, "".join(halves)))
+
+
+application = Application(
+    agents=[Tour, Narrowed, Voice, Printer, Choir, Failing, AuthorsQueue, Large],
+    steps=[think, press, pay, fail, echo, inflate],
+)
