@@ -3,6 +3,7 @@
 Region names hold no dot (see ``topology``), so a queue's name can be read back.
 """
 
+import functools
 import re
 
 from orchestrator.errors import ConfigurationError
@@ -48,11 +49,17 @@ def checked_kind(kind: str) -> str:
 
 def region_of(queue: str) -> str | None:
     """The region that the queue belongs to; None for a queue that was named otherwise."""
-    found = _QUEUE.fullmatch(queue)
-    return found["region"] if found else None
+    return _parts(queue)[0]
 
 
 def kind_of(queue: str) -> str | None:
     """The kind of the steps in the queue; None for workflows' queues and those named otherwise."""
+    return _parts(queue)[1]
+
+
+@functools.lru_cache(maxsize=16_384)
+def _parts(queue: str) -> tuple[str | None, str | None]:
     found = _QUEUE.fullmatch(queue)
-    return found["kind"] if found and found["kind"] != _AGENTS else None
+    if found is None:
+        return None, None
+    return found["region"], None if found["kind"] == _AGENTS else found["kind"]

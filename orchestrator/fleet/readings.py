@@ -32,14 +32,16 @@ ProbeState = Literal["unknown", "up", "down"]
 
 @dataclass(frozen=True)
 class Window:
-    """How long readings count, all derived from the interval of the probes."""
+    """How long readings count, derived from how often the probes ask and how long they wait."""
 
     interval: timedelta
+    deadline: timedelta = timedelta()
+    """How long a probe may take."""
 
     @property
     def fresh(self) -> timedelta:
         """Older readings no longer count: three rounds in a row brought nothing new."""
-        return 3 * self.interval
+        return 3 * self.interval + self.deadline
 
     def is_fresh(self, at: datetime | None, now: datetime) -> bool:
         """Whether something read at that time still counts."""

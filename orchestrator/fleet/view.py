@@ -1,15 +1,16 @@
 """From dated readings to a snapshot: what still counts at a moment. Pure.
 
-A reading that nothing renewed for three intervals stops counting, and placement falls back to
+A reading that nothing renewed for three rounds of probes stops counting, and placement falls back to
 what it would assume without it: a region's state becomes unknown, a round trip time comes from
 the topology or from coordinates, a run time returns to its prior. Nothing freezes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cached_property
 
 from orchestrator.fleet.readings import CellReading, Heartbeat, ProbeState, QueueStatistics, Readings, Window
 from orchestrator.fleet.status import QueueStatus
@@ -44,14 +45,10 @@ class View:
 
     def snapshot(self) -> Snapshot:
         """What placement reads."""
-        beats = self._live_heartbeats()
         return Snapshot(
             taken_at=self.now,
             regions={
-                region.name: RegionReading(
-                    state=self._state(region, beats.get(region.name, [])),
-                    queues=self._queues(region, beats.get(region.name, [])),
-                )
+                region.name: RegionReading(state=self._state(region), queues=self._queues(region))
                 for region in self.topology.regions
             },
             run_times=self._run_times(),
@@ -60,10 +57,7 @@ class View:
 
     def region_states(self) -> dict[str, RegionState]:
         """The state of each region."""
-        beats = self._live_heartbeats()
-        return {
-            region.name: self._state(region, beats.get(region.name, [])) for region in self.topology.regions
-        }
+        return {region.name: self._state(region) for region in self.topology.regions}
 
     def cell_states(self) -> dict[str, ProbeState]:
         """The state of each cell: a run cannot start in one that is down."""
@@ -74,81 +68,76 @@ class View:
 
     # -- states -------------------------------------------------------------------------------
 
-    def _state(self, region: Region, beats: list[Heartbeat]) -> RegionState:
+    def _state(self, region: Region) -> RegionState:
         if region.control is None:
-            return self._state_without_control(region, beats)
+            return self._state_without_control(region)
         control = self.readings.controls.get(region.name)
         if control is None:
             return "unknown"
         state = control.liveness.state(self.now, self.window)
         if state == "down":
             failing_since = control.liveness.failing_since
-            return "up" if failing_since and self._beats_since(failing_since, beats) else "down"
+            return "up" if failing_since and self._beats_since(failing_since, region) else "down"
         status = control.status if self._is_fresh(control.liveness.answered_at) else None
         if status is not None and status.state == "draining":
             return "draining"
         return state
 
-    def _beats_since(self, silence: datetime, beats: list[Heartbeat]) -> bool:
+    def _beats_since(self, silence: datetime, region: Region) -> bool:
         """Whether a worker lives although its control endpoint fell silent then.
 
         A last heartbeat from before may be seen up to a round later, so that one proves nothing.
         """
-        return any(
-            not beat.shutting_down and beat.seen_at > silence + 2 * self.window.interval for beat in beats
-        )
+        since = silence + 2 * self.window.interval
+        return any(not beat.shutting_down and beat.seen_at > since for beat in self._beats(region))
 
-    def _state_without_control(self, region: Region, beats: list[Heartbeat]) -> RegionState:
+    def _state_without_control(self, region: Region) -> RegionState:
+        beats = self._beats(region)
         if beats:
             return "draining" if all(beat.shutting_down for beat in beats) else "up"
+        queues = [step_queue(region.name, kind) for kind in self.kinds]
         statistics = [
             found
-            for cell, queue in self._queue_keys(region)
+            for cell in self.topology.served_cells(region)
+            for queue in queues
             if (found := self._fresh_statistics(cell, queue)) is not None
         ]
         last_beat = self._last_beat(region)
         if any(found.is_polled(self.now, self.window, after=last_beat) for found in statistics):
             return "up"
-        own_cell_was_read = any(
-            self._fresh_statistics(region.cell, step_queue(region.name, kind)) for kind in self.kinds
-        )
+        own_cell_was_read = any(self._fresh_statistics(region.cell, queue) for queue in queues)
         return "down" if last_beat or own_cell_was_read else "unknown"
 
     def _last_beat(self, region: Region) -> datetime | None:
-        """When a worker of the region was last seen to beat, though it no longer does."""
-        served = self.topology.served_cells(region)
-        return max(
-            (
-                beat.seen_at
-                for cell, beat in self._listed_heartbeats()
-                if cell in served and region_of(beat.queue) == region.name
-            ),
-            default=None,
-        )
+        """When a worker of the region was last seen to beat, whether it still does or not."""
+        return max((beat.seen_at for beat in self._heartbeats.get(region.name, [])), default=None)
 
     # -- queues -------------------------------------------------------------------------------
 
-    def _queues(self, region: Region, beats: list[Heartbeat]) -> dict[str, QueueReading]:
+    def _queues(self, region: Region) -> dict[str, QueueReading]:
         control = self.readings.controls.get(region.name)
         said: Mapping[str, QueueStatus] = {}
         if control and control.status and self._is_fresh(control.liveness.answered_at):
             said = control.status.queues
+        cells = self.topology.served_cells(region)
         queues: dict[str, QueueReading] = {}
         for kind in sorted(self.kinds | said.keys()):
-            backlogs = [
-                found.backlog
-                for cell in self.topology.served_cells(region)
-                if (found := self._fresh_statistics(cell, step_queue(region.name, kind))) is not None
-            ]
-            slots, busy = (said[kind].slots, said[kind].busy) if kind in said else _slots(kind, beats)
+            backlogs: list[int] = []
+            if kind in self.kinds:
+                queue = step_queue(region.name, kind)
+                backlogs = [found.backlog for cell in cells if (found := self._fresh_statistics(cell, queue))]
+            slots, busy = (said[kind].slots, said[kind].busy) if kind in said else self._slots(region, kind)
             if backlogs or slots is not None:
                 queues[kind] = QueueReading(backlog=sum(backlogs), slots=slots, busy=busy)
         return queues
 
-    def _queue_keys(self, region: Region) -> Iterator[tuple[str, str]]:
-        for cell in self.topology.served_cells(region):
-            for kind in self.kinds:
-                yield cell, step_queue(region.name, kind)
+    def _slots(self, region: Region, kind: str) -> tuple[int | None, int]:
+        """Slots of the workers of one kind that take new work, and how many are busy."""
+        workers = [
+            beat for beat in self._beats(region) if kind_of(beat.queue) == kind and not beat.shutting_down
+        ]
+        known = [beat.slots for beat in workers if beat.slots is not None]
+        return (sum(known) if known else None), sum(beat.busy for beat in workers)
 
     def _fresh_statistics(self, cell: str, queue: str) -> QueueStatistics | None:
         found = self.readings.queues.get((cell, queue))
@@ -156,28 +145,33 @@ class View:
 
     # -- workers ------------------------------------------------------------------------------
 
+    def _beats(self, region: Region) -> list[Heartbeat]:
+        """Of the region's workers that live."""
+        return self._live_heartbeats.get(region.name, [])
+
+    @cached_property
     def _live_heartbeats(self) -> dict[str, list[Heartbeat]]:
-        """By region."""
+        return {
+            region: [beat for beat in beats if beat.is_alive(self.now, self.window)]
+            for region, beats in self._heartbeats.items()
+        }
+
+    @cached_property
+    def _heartbeats(self) -> dict[str, list[Heartbeat]]:
+        """Of all workers, by region; of those cells that the region serves and that can be read.
+
+        A cell that cannot be read says nothing of its workers, not that they are gone.
+        """
+        served = {region.name: set(self.topology.served_cells(region)) for region in self.topology.regions}
         by_region: dict[str, list[Heartbeat]] = {}
-        for cell, beat in self._listed_heartbeats():
-            region = region_of(beat.queue)
-            if region is not None and beat.is_alive(self.now, self.window) and self._serves(region, cell):
-                by_region.setdefault(region, []).append(beat)
-        return by_region
-
-    def _listed_heartbeats(self) -> Iterator[tuple[str, Heartbeat]]:
-        """Of the cells that list their workers: one that cannot be reached says nothing of them."""
         for cell, reading in self.readings.cells.items():
-            if self._is_fresh(reading.listed_at):
-                for beat in reading.heartbeats.values():
-                    yield cell, beat
-
-    def _serves(self, name: str, cell: str) -> bool:
-        try:
-            region = self.topology.region(name)
-        except KeyError:
-            return False
-        return cell in self.topology.served_cells(region)
+            if not self._is_fresh(reading.listed_at):
+                continue
+            for beat in reading.heartbeats.values():
+                region = region_of(beat.queue)
+                if region in served and cell in served[region]:
+                    by_region.setdefault(region, []).append(beat)
+        return by_region
 
     # -- times --------------------------------------------------------------------------------
 
@@ -225,10 +219,3 @@ class View:
 
     def _is_fresh(self, at: datetime | None) -> bool:
         return self.window.is_fresh(at, self.now)
-
-
-def _slots(kind: str, beats: list[Heartbeat]) -> tuple[int | None, int]:
-    """Slots of the workers of one kind that take new work, and how many are busy."""
-    workers = [beat for beat in beats if kind_of(beat.queue) == kind and not beat.shutting_down]
-    known = [beat.slots for beat in workers if beat.slots is not None]
-    return (sum(known) if known else None), sum(beat.busy for beat in workers)

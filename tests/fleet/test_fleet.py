@@ -6,10 +6,12 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from pathlib import Path
+from unittest.mock import ANY
 
 import httpx
 import pytest
 from starlette.responses import JSONResponse, PlainTextResponse, Response
+from structlog.testing import capture_logs
 from temporalio import activity
 from temporalio.client import Client
 from temporalio.worker import Worker
@@ -299,6 +301,34 @@ async def test_an_endpoint_that_hangs_is_down_after_its_deadlines(endpoint: Endp
         assert fleet.view().readings.controls["west"].liveness.reason == "no answer within 0.1 s"
 
 
+async def test_an_operator_reads_what_changed_and_why(endpoint: Endpoint) -> None:
+    with capture_logs() as events:
+        async with Fleet(**east_only(endpoint.url), clients={}, interval=INTERVAL) as fleet:
+            await eventually(lambda: state(fleet, "west") == "down")
+            async with endpoint.serving():
+                await eventually(lambda: any(event.get("state") == "up" for event in events))
+    assert [
+        event for event in events if event.get("region") == "west" and event["event"] != "region.state"
+    ] == [
+        {
+            "event": "fleet.probe_failed",
+            "log_level": "info",
+            "region": "west",
+            "reason": "connection refused",
+        },
+        {"event": "fleet.probe_answered", "log_level": "info", "region": "west", "failures": ANY},
+    ]
+    changes = [event for event in events if event["event"] == "region.state"]
+    assert changes[0] == {
+        "event": "region.state",
+        "log_level": "warning",
+        "region": "west",
+        "state": "down",
+        "previous": "unknown",
+    }
+    assert changes[-1]["state"] == "up"
+
+
 # -- what it feeds ----------------------------------------------------------------------------
 
 
@@ -340,6 +370,16 @@ async def test_a_client_that_was_given_is_left_open(endpoint: Endpoint) -> None:
         async with fleet:
             await eventually(lambda: endpoint.asked >= 4)
         assert not http.is_closed
+
+
+async def test_a_snapshot_serves_for_a_moment_and_not_beyond_a_refresh(endpoint: Endpoint) -> None:
+    fleet = Fleet(**east_only(endpoint.url), clients={}, interval=timedelta(hours=1))
+    before = fleet.snapshot()
+    assert fleet.snapshot() is before
+    async with endpoint.serving():
+        await fleet.refresh()
+    assert state(fleet, "west") == "up"
+    assert before.region("west").state == "unknown"
 
 
 async def test_a_refresh_beside_the_loops_and_beside_another_refresh(endpoint: Endpoint) -> None:

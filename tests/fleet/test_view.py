@@ -191,6 +191,12 @@ def test_without_a_control_endpoint_slots_are_those_of_live_heartbeats() -> None
     }
 
 
+@pytest.mark.parametrize("kind", ["agents", "My Kind", ""])
+def test_a_kind_that_only_a_worker_knows_is_taken_as_it_is(kind: str) -> None:
+    readings = Readings(controls={"west": said(queues={kind: QueueStatus(slots=8, busy=3)})})
+    assert view(readings).snapshot().region("west").queues == {kind: QueueReading(slots=8, busy=3)}
+
+
 def test_queues_that_nobody_read_lately_are_unknown() -> None:
     readings = Readings(
         controls={"west": said(queues={"model": QueueStatus(slots=8, busy=3)})},
