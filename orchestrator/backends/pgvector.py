@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 import psycopg_pool
@@ -24,6 +24,8 @@ from orchestrator.errors import (
     BackendUnreachableError,
     Recovery,
 )
+
+ResultT = TypeVar("ResultT")
 
 CONNECT_TIMEOUT = timedelta(seconds=5)
 QUERY_TIMEOUT = timedelta(seconds=30)
@@ -77,11 +79,14 @@ class PgvectorCollection:
             "ON CONFLICT (id) DO UPDATE SET embedding = excluded.embedding, payload = excluded.payload"
         ).format(self._table)
         rows = [(point.id, _text(point.vector), Jsonb(point.payload)) for point in points]
-        async with self._connection() as connection, connection.transaction():
-            if create:
-                await self._create(connection, size)
-            async with connection.cursor() as cursor:
+
+        async def write(connection: _Connection) -> None:
+            async with connection.transaction(), connection.cursor() as cursor:
+                if create:
+                    await self._create(connection, size)
                 await cursor.executemany(query, rows)
+
+        await self._run(write)
 
     async def get(self, ids: Sequence[str]) -> list[Point]:
         """See ``Collection.get``."""
@@ -95,8 +100,11 @@ class PgvectorCollection:
     async def delete(self, ids: Sequence[str]) -> None:
         """See ``Collection.delete``."""
         query = sql.SQL("DELETE FROM {} WHERE id = ANY(%s)").format(self._table)
-        async with self._connection() as connection:
+
+        async def write(connection: _Connection) -> None:
             await connection.execute(query, [list(ids)])
+
+        await self._run(write)
 
     async def count(self) -> int:
         """See ``Collection.count``."""
@@ -128,20 +136,26 @@ class PgvectorCollection:
             )
 
     async def _rows(self, query: sql.Composed, values: Sequence[object]) -> list[tuple[Any, ...]]:
-        try:
-            return await self._rows_once(query, values)
-        except BackendUnreachableError:
-            if self._pool is None:
-                raise
-            # Connections that died while idle look like this too: drop those, then try once more.
-            async with self._mapped():
-                await self._pool.check()
-            return await self._rows_once(query, values)
-
-    async def _rows_once(self, query: sql.Composed, values: Sequence[object]) -> list[tuple[Any, ...]]:
-        async with self._connection() as connection:
+        async def read(connection: _Connection) -> list[tuple[Any, ...]]:
             cursor = await connection.execute(query, values)
             return await cursor.fetchall()
+
+        return await self._run(read)
+
+    async def _run(self, work: Callable[[_Connection], Awaitable[ResultT]]) -> ResultT:
+        """Does something that may be done twice, as everything here may."""
+        kept = self._pool is not None
+        try:
+            async with self._connection() as connection:
+                return await work(connection)
+        except BackendUnreachableError:
+            if not kept or self._pool is None:
+                raise
+        # Connections that died while idle look like this too: drop those, then try once more.
+        async with self._mapped():
+            await self._pool.check()
+        async with self._connection() as connection:
+            return await work(connection)
 
     @asynccontextmanager
     async def _connection(self) -> AsyncGenerator[_Connection]:

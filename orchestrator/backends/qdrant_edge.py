@@ -93,7 +93,12 @@ class QdrantEdgeCollection:
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
         parts = urlsplit(endpoint.offer.endpoint)
-        if parts.scheme != "file" or parts.netloc not in {"", "localhost"} or len(parts.path) < 2:
+        if (
+            parts.scheme != "file"
+            or parts.netloc not in {"", "localhost"}
+            or not parts.path.strip("/")
+            or not parts.path.startswith("/")
+        ):
             raise ConfigurationError(
                 f"{endpoint}: its endpoint {endpoint.shown} names no folder of the worker's machine; "
                 "write it like file:///var/lib/edgeward/handbook"
