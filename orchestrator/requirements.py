@@ -10,7 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TypeAlias
+from typing import Annotated, TypeAlias
+
+from pydantic import Field, GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
 
 from orchestrator.errors import ConfigurationError
 from orchestrator.topology import OfferKey, OfferKind, Region
@@ -59,6 +62,12 @@ class Residency:
 
     clauses: frozenset[frozenset[str]] = frozenset()
 
+    def __post_init__(self) -> None:
+        if not all(self.clauses):
+            raise ConfigurationError(
+                "a residency names no jurisdiction; give one ('EU') or leave it out for anywhere"
+            )
+
     @classmethod
     def of(cls, value: ResidencyLike) -> Residency:
         """Reads a residency as people write it.
@@ -71,12 +80,7 @@ class Residency:
         if isinstance(value, Residency):
             return value
         names = value.split(",") if isinstance(value, str) else value
-        allowed = frozenset(name.strip().upper() for name in names if name.strip())
-        if not allowed:
-            raise ConfigurationError(
-                "a residency names no jurisdiction; give one ('EU') or leave it out for anywhere"
-            )
-        return cls(frozenset({allowed}))
+        return cls(frozenset({frozenset(name.strip().upper() for name in names if name.strip())}))
 
     def narrowed(self, other: Residency) -> Residency:
         """Both of them."""
@@ -90,6 +94,17 @@ class Residency:
         """Whether data may enter a place that lies in these jurisdictions."""
         return all(jurisdictions & clause for clause in self.clauses)
 
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """As JSON, a list of its clauses, each a list of names: nothing in it can be left out unseen."""
+        clauses = handler(frozenset[Annotated[frozenset[str], Field(min_length=1)]])
+        from_clauses = core_schema.no_info_after_validator_function(cls, clauses)
+        return core_schema.json_or_python_schema(
+            json_schema=from_clauses,
+            python_schema=core_schema.union_schema([core_schema.is_instance_schema(cls), from_clauses]),
+            serialization=core_schema.plain_serializer_function_ser_schema(_as_lists, when_used="json"),
+        )
+
     def __str__(self) -> str:
         """``EU``, ``CH or EU``, ``(CH or EU) and DE``; ``anywhere`` where nothing is ruled."""
         if not self.clauses:
@@ -98,6 +113,10 @@ class Residency:
         if len(clauses) == 1:
             return clauses[0]
         return " and ".join(f"({clause})" if " or " in clause else clause for clause in clauses)
+
+
+def _as_lists(residency: Residency) -> list[list[str]]:
+    return sorted(sorted(clause) for clause in residency.clauses)
 
 
 @dataclass(frozen=True)

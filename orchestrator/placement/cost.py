@@ -5,6 +5,8 @@ loopback): a queued step takes two round trips, one from the place's worker to t
 one from the home's, and about 11 ms of the server; an inline step takes none and about 3 ms.
 """
 
+from typing import NamedTuple
+
 from pydantic import BaseModel, ConfigDict, computed_field
 
 from orchestrator.placement.network import Network
@@ -69,12 +71,54 @@ class StepCost(BaseModel):
         return self.predicted_ms + self.spread_ms
 
 
+class Body(NamedTuple):
+    """What a step takes in a place, wherever its home is."""
+
+    run_ms: float
+    spread_ms: float
+    wait_ms: float
+    """In the place's queue; an inline step does not wait there."""
+
+    may_run_inline: bool
+    """Where the place is the home."""
+
+    @property
+    def queued_ms(self) -> float:
+        """All of it but the network and the transfer, from the place's queue."""
+        return QUEUE_MS + self.wait_ms + self.run_ms + self.spread_ms
+
+    @property
+    def inline_ms(self) -> float:
+        """All of it, inside the home worker."""
+        return INLINE_MS + self.run_ms + self.spread_ms
+
+    def cost(self, dispatch: Dispatch, *, network_ms: float, transfer_ms: float, price: float) -> StepCost:
+        """The cost of a call, with what depends on the home. Inline calls cross no network."""
+        queued = dispatch == "queue"
+        return StepCost(
+            dispatch_ms=QUEUE_MS if queued else INLINE_MS,
+            network_ms=network_ms if queued else 0.0,
+            transfer_ms=transfer_ms if queued else 0.0,
+            wait_ms=self.wait_ms if queued else 0.0,
+            run_ms=self.run_ms,
+            spread_ms=self.spread_ms,
+            price=price,
+        )
+
+
+def transfer_ms(step: StepProfile) -> float:
+    """Time of the step's payload between regions."""
+    return step.payload_bytes / BANDWIDTH_BYTES_PER_MS
+
+
 class CostModel:
     """Predicts costs from a network and a snapshot. Pure: the same readings give the same costs."""
 
     def __init__(self, network: Network, snapshot: Snapshot) -> None:
         self._network = network
         self._snapshot = snapshot
+        self._steps_seen = {step for step, _ in snapshot.run_times}
+        self._kinds_read = {kind for reading in snapshot.regions.values() for kind in reading.queues}
 
     def run_time(self, step: StepProfile, place: str) -> RunTime:
         """Learned p50 and p95 of the step there, with a prior for the cold."""
@@ -82,11 +126,23 @@ class CostModel:
         seen = self._snapshot.run_times.get((step.name, place))
         return prior.updated_with(seen) if seen else prior
 
-    def may_run_inline(self, step: StepProfile, place: str) -> bool:
-        """Whether the step, placed at home, runs inside the home worker."""
-        if step.dispatch == "auto":
-            return step.repeatable and self.run_time(step, place).p95_ms <= INLINE_LIMIT_MS
-        return step.dispatch == "inline"
+    def is_alike_everywhere(self, step: StepProfile) -> bool:
+        """Whether nothing has been read that tells the step's places apart."""
+        return step.name not in self._steps_seen and step.kind not in self._kinds_read
+
+    def body(self, step: StepProfile, place: str) -> Body:
+        """What the step takes there: run time, its spread, the wait in the queue."""
+        run_time = self.run_time(step, place)
+        queue = self._snapshot.region(place).queues.get(step.kind)
+        inline = step.dispatch == "inline" or (
+            step.dispatch == "auto" and step.repeatable and run_time.p95_ms <= INLINE_LIMIT_MS
+        )
+        return Body(
+            run_ms=run_time.p50_ms,
+            spread_ms=SPREAD_WEIGHT * (run_time.p95_ms - run_time.p50_ms),
+            wait_ms=queue.expected_wait_ms(run_time.p50_ms) if queue else 0.0,
+            may_run_inline=inline,
+        )
 
     def step_cost(
         self, step: StepProfile, *, place: str, home: str, cell_region: str, dispatch: Dispatch, price: float
@@ -101,17 +157,10 @@ class CostModel:
             dispatch: Inline (only where place is home) or on the place's queue.
             price: Of one call there.
         """
-        run_time = self.run_time(step, place)
-        queued = dispatch == "queue"
-        far = queued and not (place == home == cell_region)
-        queue = self._snapshot.region(place).queues.get(step.kind)
-        return StepCost(
-            dispatch_ms=QUEUE_MS if queued else INLINE_MS,
-            network_ms=self.queue_network_ms(place, home, cell_region) if queued else 0.0,
-            transfer_ms=step.payload_bytes / BANDWIDTH_BYTES_PER_MS if far else 0.0,
-            wait_ms=queue.expected_wait_ms(run_time.p50_ms) if queue and queued else 0.0,
-            run_ms=run_time.p50_ms,
-            spread_ms=SPREAD_WEIGHT * (run_time.p95_ms - run_time.p50_ms),
+        return self.body(step, place).cost(
+            dispatch,
+            network_ms=self.queue_network_ms(place, home, cell_region),
+            transfer_ms=0.0 if place == home == cell_region else transfer_ms(step),
             price=price,
         )
 

@@ -4,38 +4,35 @@ from orchestrator.geography import Origin, estimated_rtt_ms
 from orchestrator.placement.snapshot import Snapshot
 from orchestrator.topology import Topology
 
-INSIDE_A_REGION_MS = 0.6
-"""RTT between two machines of one region where nobody measured it (AWS, between zones: 0.4–0.9)."""
-
 
 class Network:
     """Answers how far apart two regions are.
 
-    Sources, best first: live probes, the topology's links, an estimate from coordinates. No
-    triangle inequality is assumed: in 28 % of the pairs of AWS regions a relay beats the direct
-    path, and runs do not take relays.
+    Sources, best first: live probes, the topology's links, an estimate from coordinates. A
+    source that knows one direction only serves for both. No triangle inequality is assumed: in
+    28 % of the pairs of AWS regions a relay beats the direct path, and runs do not take relays.
     """
 
     def __init__(self, topology: Topology, snapshot: Snapshot) -> None:
         self._topology = topology
-        self._measured: dict[tuple[str, str], float] = {}
-        for link in topology.links:
-            self._measured[link.source, link.target] = link.rtt_ms
-        self._measured.update(snapshot.rtt_ms)
+        backwards = {(b, a): rtt_ms for (a, b), rtt_ms in snapshot.rtt_ms.items()}
+        self._probed = {**backwards, **snapshot.rtt_ms}
 
     def rtt_ms(self, a: str, b: str) -> float:
-        """Between two regions. A link that is known in one direction serves for both."""
-        measured = self._measured.get((a, b))
-        if measured is None:
-            measured = self._measured.get((b, a))
-        if measured is not None:
-            return measured
-        if a == b:
-            return INSIDE_A_REGION_MS
-        return estimated_rtt_ms(self._topology.region(a).coordinates, self._topology.region(b).coordinates)
+        """Between two regions."""
+        probed = self._probed.get((a, b))
+        return self._topology.rtt_ms(a, b) if probed is None else probed
+
+    def rtts_to_ms(self, target: str) -> list[float]:
+        """From every region of the topology, in its order, to one of them."""
+        known = self._topology.rtts_to_ms(target)
+        if not self._probed:
+            return list(known)
+        names = (region.name for region in self._topology.regions)
+        return [self._probed.get((name, target), rtt_ms) for name, rtt_ms in zip(names, known, strict=True)]
 
     def rtt_from_ms(self, origin: Origin, region: str) -> float:
         """Between a user and a region."""
-        if origin.region is not None:
+        if origin.region is not None and self._topology.has_region(origin.region):
             return self.rtt_ms(origin.region, region)
         return estimated_rtt_ms(origin.coordinates, self._topology.region(region).coordinates)

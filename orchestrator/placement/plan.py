@@ -8,13 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 
 from orchestrator.geography import Origin
 from orchestrator.placement.cost import StepCost
 from orchestrator.placement.profile import Dispatch
 from orchestrator.requirements import Residency
+
+Names = Annotated[
+    frozenset[str], PlainSerializer(sorted, return_type=list[str], when_used="json-unless-none")
+]
+"""A set of names, in order where it is written."""
 
 
 class _Value(BaseModel):
@@ -26,7 +32,9 @@ class Exclusion(_Value):
     """Why a region is no candidate: the rule, and what broke it."""
 
     rule: str
-    """``residency``, ``needs``, ``cell``, ``inline``, ``draining``, ``down`` or ``no place``."""
+    """``residency``, ``needs``, ``down``, ``draining``, ``cell`` or ``inline``; of a home also
+    ``homes`` (not asked for), ``no place`` (of a step or sub-agent), ``latency bound``,
+    ``slower`` and ``dearer`` (out of the best one's reach, so not computed to the end)."""
 
     reason: str
 
@@ -37,10 +45,10 @@ class Candidate(_Value):
     region: str
     dispatch: Dispatch
     cost: StepCost
-    jurisdictions: frozenset[str] = frozenset()
+    jurisdictions: Names = frozenset()
     """Of the region, so that a block of the agent can narrow the residency without the topology."""
 
-    offers: frozenset[str] = frozenset()
+    offers: Names = frozenset()
     """Of the region, as ``model "chat"``."""
 
 
@@ -91,8 +99,11 @@ class AgentPlan(_Value):
 
     agent: str
     home: str
-    home_jurisdictions: frozenset[str] = frozenset()
+    home_jurisdictions: Names = frozenset()
     """Of the home, so that a block of the agent can narrow the residency without the topology."""
+
+    residency: Residency
+    """Of this agent: the run's, narrowed by its own. Workers apply it once more."""
 
     steps: Mapping[str, StepPlan]
     """By step name or pattern."""
@@ -120,8 +131,8 @@ class Plan(_Value):
     origin: Origin
     cell: str
     root: AgentPlan
-    residency: Residency = Residency()
-    """The rule that has been applied; workers apply it once more."""
+    residency: Residency
+    """Of the run and its agent: the rule that has been applied; workers apply it once more."""
 
     latency_ms: float
     """Predicted for the whole run, spread included: what was minimised (or bounded)."""

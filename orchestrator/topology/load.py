@@ -113,7 +113,9 @@ def _named(raw: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
     for name, value in _as_table(key, raw[key], f"[{key}.NAME] tables").items():
         table = _as_table(f"{key}.{_quoted(name)}", value, f"[{key}.{_quoted(name)}]")
         if "name" in table:
-            raise _Problem(f"{key}.{_quoted(name)}.name: unknown key; the name stands in the header: remove it")
+            raise _Problem(
+                f"{key}.{_quoted(name)}.name: unknown key; the name stands in the header: remove it"
+            )
         values.append({**table, "name": name})
     return values
 
@@ -150,7 +152,9 @@ def _table_links(folder: Path, raw: Mapping[str, Any]) -> list[dict[str, Any]]:
             rows = list(csv.reader(lines))
     except (OSError, ValueError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or error
-        raise _Problem(f"rtt.table: {file} cannot be read as a CSV matrix: {reason}; correct its path") from error
+        raise _Problem(
+            f"rtt.table: {file} cannot be read as a CSV matrix: {reason}; correct its path"
+        ) from error
     if not rows or len(rows[0]) < 2:
         raise _Problem(f"rtt.table: {file} has no columns; its first row and column are region names")
     return list(_matrix_links(file, rows, frozenset(raw["regions"])))
@@ -212,9 +216,7 @@ def _message(finding: ErrorDetails) -> str:
         case "literal_error":
             return f"is {shown}; write one of {limits['expected']}"
         case "string_pattern_mismatch" | "string_too_long":
-            return (
-                f"{shown} is no usable name; write up to 63 lower-case letters, digits and hyphens, such as eu-west"
-            )
+            return f"{shown} is no usable name; write up to 63 lower-case letters, digits and hyphens, such as eu-west"
         case _:
             return f"{finding['msg']}, not {shown}; correct it"
 

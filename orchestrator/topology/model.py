@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
-from orchestrator.geography import Coordinates, is_country, jurisdictions_of
+from orchestrator.geography import Coordinates, estimated_rtt_ms, is_country, jurisdictions_of
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", max_length=63)]
 """Lower-case letters, digits and hyphens: names become parts of task queues and headers."""
@@ -22,6 +22,10 @@ Text = Annotated[str, StringConstraints(min_length=1)]
 """A text that says something."""
 
 OfferKind = Literal["model", "collection", "tool"]
+
+
+INSIDE_A_REGION_MS = 0.6
+"""RTT between two machines of one region where nobody measured it (AWS, between zones: 0.4–0.9)."""
 
 
 class _Value(BaseModel):
@@ -146,7 +150,7 @@ class Cell(_Value):
     def _reachable(self) -> Self:
         if self.address is None and self.profile is None:
             raise ValueError(
-                "has neither an address nor a profile; add address = \"host:port\" or a profile of temporal.toml"
+                'has neither an address nor a profile; add address = "host:port" or a profile of temporal.toml'
             )
         if self.address is not None and self.profile is not None:
             raise ValueError("has both an address and a profile of temporal.toml; keep one")
@@ -223,6 +227,16 @@ class Region(_Value):
             seen.add(offer.key)
         return self
 
+    @cached_property
+    def offered(self) -> frozenset[OfferKey]:
+        """Kind and name of everything it offers."""
+        return frozenset(offer.key for offer in self.offers)
+
+    @cached_property
+    def offered_names(self) -> frozenset[str]:
+        """The same as texts: ``model "chat"``."""
+        return frozenset(map(str, self.offered))
+
     def offer(self, key: OfferKey) -> Offer | None:
         """The offer of this kind and name, if the region has it."""
         return next((offer for offer in self.offers if offer.key == key), None)
@@ -253,6 +267,16 @@ class Topology(_Value):
     def _cells_by_name(self) -> dict[str, Cell]:
         return {cell.name: cell for cell in self.cells}
 
+    @cached_property
+    def _measured(self) -> dict[tuple[str, str], float]:
+        measured = {(link.source, link.target): link.rtt_ms for link in self.links}
+        # a link of one direction serves for both
+        return {**{(target, source): rtt_ms for (source, target), rtt_ms in measured.items()}, **measured}
+
+    @cached_property
+    def _rtts_to(self) -> dict[str, tuple[float, ...]]:
+        return {}
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         _once("cells", [cell.name for cell in self.cells])
@@ -266,9 +290,7 @@ class Topology(_Value):
             for served in region.serves:
                 _known(f"regions.{region.name}.serves", served, cells, "cell")
             if region.serves and region.cell not in region.serves:
-                raise ValueError(
-                    f"regions.{region.name}.serves: lacks its own cell {region.cell!r}; add it"
-                )
+                raise ValueError(f"regions.{region.name}.serves: lacks its own cell {region.cell!r}; add it")
         for link in self.links:
             for end in (link.source, link.target):
                 _known(f"links {link.source} → {link.target}", end, regions, "region")
@@ -282,6 +304,10 @@ class Topology(_Value):
         """
         return self._regions_by_name[name]
 
+    def has_region(self, name: str) -> bool:
+        """Whether there is a region of this name."""
+        return name in self._regions_by_name
+
     def cell(self, name: str) -> Cell:
         """The cell of this name.
 
@@ -293,6 +319,30 @@ class Topology(_Value):
     def served_cells(self, region: Region) -> tuple[str, ...]:
         """The cells whose queues the region's workers poll."""
         return region.serves or tuple(cell.name for cell in self.cells)
+
+    def rtt_ms(self, a: str, b: str) -> float:
+        """Round trip time between two regions: measured by a link, else estimated from coordinates.
+
+        Raises:
+            KeyError: One of them does not exist.
+        """
+        measured = self._measured.get((a, b))
+        if measured is not None:
+            return measured
+        here, there = self.region(a), self.region(b)
+        return INSIDE_A_REGION_MS if a == b else estimated_rtt_ms(here.coordinates, there.coordinates)
+
+    def rtts_to_ms(self, target: str) -> tuple[float, ...]:
+        """The same from every region, in order, to one of them; kept for the next time."""
+        rtts_ms = self._rtts_to.get(target)
+        if rtts_ms is None:
+            rtts_ms = tuple(self.rtt_ms(region.name, target) for region in self.regions)
+            self._rtts_to[target] = rtts_ms
+        return rtts_ms
+
+    def is_served(self, cell: str, region: Region) -> bool:
+        """Whether the region's workers poll the queues of this cell."""
+        return not region.serves or cell in region.serves
 
 
 def _once(key: str, names: list[str]) -> None:

@@ -1,0 +1,436 @@
+"""The search: numbers only. What it finds, ``planner`` turns into a plan.
+
+Given a home (and with it a cell), a step's data goes home → place → home, so the choices of
+the steps are independent of each other. All that a queued step costs splits into what depends
+on its place and the cell, and the round trip from the home to the cell: the best place of a
+cell is found once for all its homes. Sub-agents have homes of their own in the same cell and
+split the same way, solved by dynamic programming over the agent tree.
+
+Under the latency objective each part has one best option. Under the price objective a part
+keeps its Pareto front of latency and price, because what is cheapest under the bound depends
+on what the other parts take.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from operator import add
+from typing import NamedTuple, TypeAlias, TypeVar
+
+from orchestrator.placement.cost import START_MS, Body, CostModel, transfer_ms
+from orchestrator.placement.network import Network
+from orchestrator.placement.plan import Exclusion
+from orchestrator.placement.profile import AgentProfile, StepProfile
+from orchestrator.placement.rules import exclude_home, exclude_place
+from orchestrator.placement.snapshot import Snapshot
+from orchestrator.requirements import Requirements, Residency
+from orchestrator.topology import Region, Topology
+
+
+class SubHome(NamedTuple):
+    """Home of a sub-agent, and the picks of its parts from there."""
+
+    region: int
+    picks: Picks
+
+
+Pick: TypeAlias = "int | SubHome | None"
+"""For a step the index of its place; None for a part that is not expected and has no place."""
+
+Picks: TypeAlias = "tuple[Picks, Pick] | None"
+"""The picks of an agent's parts, last one first: steps, then sub-agents."""
+
+
+class Option(NamedTuple):
+    """One way to do an agent's parts from a home: what it takes, and the choices that it consists of."""
+
+    latency_ms: float
+    price: float
+    picks: Picks = None
+
+
+class Choice(NamedTuple):
+    """One way to do one part, once."""
+
+    latency_ms: float
+    price: float
+    pick: Pick
+
+
+EntryT = TypeVar("EntryT", Option, Choice)
+
+ROUNDING_MS = 1e-6
+"""Sums of the same times in another order differ by less."""
+
+
+class StepTable:
+    """One step over all regions: what does not depend on the home."""
+
+    def __init__(
+        self,
+        step: StepProfile,
+        bodies: dict[int, Body],
+        prices: dict[int, float],
+        excluded: dict[str, Exclusion],
+    ) -> None:
+        self.step = step
+        self.bodies = bodies
+        """By the index of each region that the rules allow."""
+
+        self.prices = prices
+        self.excluded = excluded
+        self.transfer_ms = transfer_ms(step)
+        # cheapest first, so that a front is found in one pass
+        self._places = sorted(bodies, key=prices.__getitem__)
+        self._queued_ms = [bodies[place].queued_ms for place in self._places]
+        self.least_queued_ms = (
+            math.inf if step.dispatch == "inline" else min(self._queued_ms, default=math.inf)
+        )
+        inline = (body.inline_ms for body in set(bodies.values()) if body.may_run_inline)
+        self.least_inline_ms = min(inline, default=math.inf)
+
+    def fastest_queued(self, reach_ms: Sequence[float]) -> list[Choice]:
+        """The place that is fastest by its queue; of equally fast ones the cheapest.
+
+        Args:
+            reach_ms: Round trip time of each region to the cell; infinite where it does not serve it.
+        """
+        times_ms = list(map(add, self._queued_ms, map(reach_ms.__getitem__, self._places)))
+        best_ms = min(times_ms, default=math.inf)
+        if best_ms == math.inf:
+            return []
+        place = self._places[times_ms.index(best_ms)]
+        return [Choice(best_ms + self.transfer_ms, self.prices[place], place)]
+
+    def queued_front(self, reach_ms: Sequence[float]) -> list[Choice]:
+        """The places of which none is both faster and cheaper than another, fastest first."""
+        front: list[Choice] = []
+        best_ms = math.inf
+        for place, queued_ms in zip(self._places, self._queued_ms, strict=True):
+            time_ms = queued_ms + reach_ms[place] + self.transfer_ms
+            if time_ms < best_ms:
+                best_ms = time_ms
+                if front and front[-1].price == self.prices[place]:
+                    front.pop()
+                front.append(Choice(time_ms, self.prices[place], place))
+        return front[::-1]
+
+    def relaxed_front(self) -> list[Choice]:
+        """As if every place were at home and inline where it may be: no home does better."""
+        fastest = {
+            place: min(body.queued_ms, body.inline_ms if body.may_run_inline else math.inf)
+            for place, body in self.bodies.items()
+        }
+        return pareto(Choice(fastest[place], self.prices[place], place) for place in self._places)
+
+
+class Node:
+    """One agent of the tree, with the requirements that hold for it."""
+
+    def __init__(self, agent: AgentProfile, residency: Residency, calls: float) -> None:
+        self.agent = agent
+        self.residency = residency
+        self.calls = calls
+        self.tables: list[StepTable] = []
+        self.children: list[Node] = []
+
+
+class CellView:
+    """What the search needs of one cell: the way to it from everywhere, and who serves it."""
+
+    def __init__(self, name: str, region: int, rtts_ms: list[float], serving: list[bool]) -> None:
+        self.name = name
+        self.region = region
+        self.rtts_ms = rtts_ms
+        self.serving = serving
+        self.reach_ms = [
+            rtt_ms if serves else math.inf for rtt_ms, serves in zip(rtts_ms, serving, strict=True)
+        ]
+        self.queued: dict[int, list[Choice]] = {}
+        self.handoffs: dict[int, list[Choice]] = {}
+
+
+class Search:
+    """Finds the best options of an agent tree at any home.
+
+    Args:
+        topology: What exists.
+        snapshot: What is known of the regions.
+        agent: The tree.
+        requirements: Those of the run and the agent, merged.
+        bound_ms: The latency bound where price is the objective, else None.
+    """
+
+    def __init__(
+        self,
+        topology: Topology,
+        snapshot: Snapshot,
+        agent: AgentProfile,
+        requirements: Requirements,
+        bound_ms: float | None,
+    ) -> None:
+        self.topology = topology
+        self.network = Network(topology, snapshot)
+        self._snapshot = snapshot
+        self._costs = CostModel(self.network, snapshot)
+        self._bound_ms = bound_ms
+        self._indexes = {region.name: index for index, region in enumerate(topology.regions)}
+        self._cells: dict[str, CellView] = {}
+        self._allowed: dict[Requirements, tuple[dict[int, float], dict[str, Exclusion]]] = {}
+        self.root = self._node(agent, requirements, 1.0)
+
+    # -- what does not depend on the home -----------------------------------------------------
+
+    def _node(self, agent: AgentProfile, requirements: Requirements, calls: float) -> Node:
+        node = Node(agent, requirements.residency, calls)
+        node.tables = [self._table(step, requirements) for step in agent.steps]
+        node.children = [
+            self._node(handoff.agent, requirements.merged(handoff.agent.requirements), handoff.expected_calls)
+            for handoff in agent.handoffs
+        ]
+        return node
+
+    def _table(self, step: StepProfile, requirements: Requirements) -> StepTable:
+        prices, excluded = self._allowed_places(requirements.merged(step.requirements))
+        regions = self.topology.regions
+        if self._costs.is_alike_everywhere(step):
+            bodies = dict.fromkeys(prices, self._costs.body(step, ""))
+        else:
+            bodies = {index: self._costs.body(step, regions[index].name) for index in prices}
+        return StepTable(step, bodies, prices, excluded)
+
+    def _allowed_places(self, requirements: Requirements) -> tuple[dict[int, float], dict[str, Exclusion]]:
+        """Index and price of each region that the rules allow, and why the others are out."""
+        found = self._allowed.get(requirements)
+        if found is None:
+            allowed: dict[int, float] = {}
+            excluded: dict[str, Exclusion] = {}
+            for index, region in enumerate(self.topology.regions):
+                exclusion = exclude_place(region, requirements, self._snapshot)
+                if exclusion:
+                    excluded[region.name] = exclusion
+                else:
+                    allowed[index] = _price(region, requirements)
+            found = self._allowed[requirements] = (allowed, excluded)
+        return found
+
+    def cell(self, name: str) -> CellView:
+        """The cell as the search sees it."""
+        view = self._cells.get(name)
+        if view is None:
+            region = self.topology.cell(name).region
+            view = self._cells[name] = CellView(
+                name,
+                self._indexes[region],
+                self.network.rtts_to_ms(region),
+                [self.topology.is_served(name, other) for other in self.topology.regions],
+            )
+        return view
+
+    # -- lower bounds -------------------------------------------------------------------------
+
+    def least_ms(self, node: Node, to_cell_ms: float) -> float:
+        """No home that is so far from its cell does the agent's parts in less, wherever it is."""
+        total_ms = 0.0
+        for table in node.tables:
+            if table.step.expected_calls > 0:
+                least_ms = min(table.least_inline_ms, table.least_queued_ms + to_cell_ms)
+                total_ms += table.step.expected_calls * least_ms
+        for child in node.children:
+            if child.calls > 0:
+                total_ms += child.calls * (START_MS + to_cell_ms + self.least_ms(child, 0.0))
+        return total_ms
+
+    def relaxed_front(self, node: Node) -> list[Option]:
+        """What the agent's parts take and cost if no network lay between them: no home does better."""
+        parts = [
+            (table.step.expected_calls, table.relaxed_front())
+            for table in node.tables
+            if table.step.expected_calls > 0
+        ]
+        for child in node.children:
+            if child.calls > 0:
+                below = self.relaxed_front(child)
+                parts.append((child.calls, [Choice(START_MS + ms, price, None) for ms, price, _ in below]))
+        return self._combined(parts, self._bound_ms or math.inf)
+
+    # -- one agent at one home ----------------------------------------------------------------
+
+    def solve(self, node: Node, home: int, cell: CellView, budget_ms: float = math.inf) -> list[Option]:
+        """The options of an agent at a home, fastest first; none where a part has no place.
+
+        Under the latency objective the best one only. Under the price objective all that can be
+        part of an optimum and take no longer than the budget.
+        """
+        parts: list[tuple[float, list[Choice]]] = []
+        for table in node.tables:
+            parts.append((table.step.expected_calls, self.step_choices(table, home, cell)))
+        for child in node.children:
+            to_cell_ms = cell.rtts_ms[home]
+            parts.append(
+                (child.calls, [_later(choice, to_cell_ms) for choice in self.sub_homes(child, cell)])
+            )
+        for index, (calls, choices) in enumerate(parts):
+            if choices and calls == 0:
+                # it does not weigh; where it is called after all, it goes where it is best
+                parts[index] = (calls, [min(choices, key=self._preferred)])
+            elif calls == 0:
+                parts[index] = (calls, [Choice(0.0, 0.0, None)])
+            elif not choices:
+                return []
+        return self._combined(parts, budget_ms)
+
+    def step_choices(self, table: StepTable, home: int, cell: CellView) -> list[Choice]:
+        """The places of one step for one home that can be part of an optimum."""
+        body = table.bodies.get(home)
+        if body is not None and not cell.serving[home]:
+            body = None
+        if table.step.dispatch == "inline":
+            return [] if body is None else [Choice(body.inline_ms, table.prices[home], home)]
+        to_cell_ms = cell.rtts_ms[home]
+        choices = [_later(choice, to_cell_ms) for choice in self._queued(table, cell)]
+        if body is None:
+            return choices
+        if body.may_run_inline:
+            choices.append(Choice(body.inline_ms, table.prices[home], home))
+        elif home == cell.region:
+            # all in one region: its payload crosses no distance
+            choices.append(Choice(body.queued_ms + 2 * to_cell_ms, table.prices[home], home))
+        else:
+            return choices
+        return self._front(choices)
+
+    def _queued(self, table: StepTable, cell: CellView) -> list[Choice]:
+        """The places of one step for any home of the cell, without the home's way to it."""
+        found = cell.queued.get(id(table))
+        if found is None:
+            queued = table.fastest_queued if self._bound_ms is None else table.queued_front
+            found = cell.queued[id(table)] = queued(cell.reach_ms)
+        return found
+
+    def sub_homes(self, node: Node, cell: CellView) -> list[Choice]:
+        """The homes of one sub-agent for any parent's home of the cell, without the parent's way to it."""
+        found = cell.handoffs.get(id(node))
+        if found is None:
+            found = cell.handoffs[id(node)] = self._front(self._sub_homes(node, cell))
+        return found
+
+    def _sub_homes(self, node: Node, cell: CellView) -> Iterable[Choice]:
+        budget_ms = math.inf
+        if self._bound_ms is not None and node.calls > 0:
+            budget_ms = self._bound_ms / node.calls
+        best_ms = math.inf
+        nearest_first = sorted(range(len(cell.rtts_ms)), key=cell.rtts_ms.__getitem__)
+        for home in nearest_first:
+            to_cell_ms = cell.rtts_ms[home] + START_MS
+            if self._bound_ms is None and to_cell_ms + self.least_ms(node, cell.rtts_ms[home]) > best_ms:
+                return  # the least grows with the distance: no later one is better
+            if self.excluded_home(node, home, cell.name) is not None:
+                continue
+            for option in self.solve(node, home, cell, budget_ms - to_cell_ms):
+                best_ms = min(best_ms, option.latency_ms + to_cell_ms)
+                yield Choice(option.latency_ms + to_cell_ms, option.price, SubHome(home, option.picks))
+
+    def excluded_as_root(self, home: int) -> Exclusion | None:
+        """Why the run may not have its home there; None if it may."""
+        return self.excluded_home(self.root, home, self.topology.regions[home].cell)
+
+    def excluded_home(self, node: Node, home: int, cell: str) -> Exclusion | None:
+        """Why the agent may not have its home there; None if it may."""
+        region = self.topology.regions[home]
+        return exclude_home(region, node.residency, cell, self.topology, self._snapshot)
+
+    # -- what the choices take ----------------------------------------------------------------
+
+    def has_place(self, table: StepTable, home: int, cell: CellView) -> bool:
+        """Whether any region is left for the step."""
+        if table.step.dispatch == "inline":
+            return home in table.bodies and cell.serving[home]
+        return any(cell.serving[place] for place in table.bodies)
+
+    def call_ms(self, table: StepTable, place: int, home: int, cell: CellView) -> float:
+        """One call of a step: expected time and spread."""
+        body = table.bodies[place]
+        if place == home and body.may_run_inline:
+            return body.inline_ms
+        distant = 0.0 if place == home == cell.region else table.transfer_ms
+        return body.queued_ms + cell.rtts_ms[place] + cell.rtts_ms[home] + distant
+
+    def steps_ms(self, home: int, cell: CellView, picks: Picks) -> float:
+        """All steps of the root agent at the places that were picked for them."""
+        return sum(
+            table.step.expected_calls * self.call_ms(table, pick, home, cell)
+            for table, pick in zip(self.root.tables, unfolded(picks), strict=False)
+            if isinstance(pick, int)
+        )
+
+    # -- options ------------------------------------------------------------------------------
+
+    def _preferred(self, choice: Choice) -> tuple[float, float]:
+        latency_ms, price, _ = choice
+        return (latency_ms, price) if self._bound_ms is None else (price, latency_ms)
+
+    def _front(self, choices: Iterable[Choice]) -> list[Choice]:
+        """What can be part of an optimum: the fastest, or the Pareto front under a bound."""
+        if self._bound_ms is None:
+            best = min(choices, key=_latency_then_price, default=None)
+            return [] if best is None else [best]
+        return pareto(choices)
+
+    def _combined(self, parts: Sequence[tuple[float, list[Choice]]], budget_ms: float) -> list[Option]:
+        if self._bound_ms is None:
+            latency_ms, price, picks = 0.0, 0.0, None
+            for calls, ((part_ms, part_price, pick),) in parts:
+                latency_ms += calls * part_ms
+                price += calls * part_price
+                picks = (picks, pick)
+            return [Option(latency_ms, price, picks)]
+        # the fastest of each part comes first
+        rest_ms = sum(calls * choices[0].latency_ms for calls, choices in parts)
+        front = [Option(0.0, 0.0)]
+        for calls, choices in parts:
+            rest_ms -= calls * choices[0].latency_ms
+            front = _combinations(front, calls, choices, budget_ms - rest_ms)
+        return front
+
+
+def _combinations(front: list[Option], calls: float, choices: list[Choice], budget_ms: float) -> list[Option]:
+    """The front of all combinations that leave the rest its time. Rounding has its own allowance."""
+    limit_ms = budget_ms + ROUNDING_MS
+    return pareto(
+        Option(latency_ms, option.price + calls * choice.price, (option.picks, choice.pick))
+        for option in front
+        for choice in choices
+        if (latency_ms := option.latency_ms + calls * choice.latency_ms) <= limit_ms
+    )
+
+
+def pareto(entries: Iterable[EntryT]) -> list[EntryT]:
+    """Those of which none is both faster and cheaper than another, fastest first."""
+    front: list[EntryT] = []
+    for entry in sorted(entries, key=_latency_then_price):
+        if not front or entry.price < front[-1].price:
+            front.append(entry)
+    return front
+
+
+def unfolded(picks: Picks) -> list[Pick]:
+    """The picks in the order of the agent's parts."""
+    found: list[Pick] = []
+    while picks is not None:
+        picks, pick = picks
+        found.append(pick)
+    return found[::-1]
+
+
+def _later(choice: Choice, more_ms: float) -> Choice:
+    return Choice(choice.latency_ms + more_ms, choice.price, choice.pick)
+
+
+def _latency_then_price(entry: Option | Choice) -> tuple[float, float]:
+    return entry[0], entry[1]
+
+
+def _price(region: Region, requirements: Requirements) -> float:
+    return sum(offer.price for offer in region.offers if offer.key in requirements.offers)
