@@ -191,6 +191,22 @@ async def test_a_worker_that_is_killed_leaves_the_candidates(supervisor: Supervi
         await eventually(lambda: state(fleet, "west") == "up")
 
 
+async def test_more_queues_than_a_round_can_read_are_all_read_in_turn(cells: Cells) -> None:
+    kinds = [f"kind-{number}" for number in range(24)]
+    async with DelayProxy(cells.servers["west-cell"].address, timedelta(milliseconds=100)) as proxy:
+        far = await Client.connect(proxy.address, namespace="west-cell")
+        fleet = Fleet(
+            **east_only(), clients={"west-cell": far}, kinds=kinds, deadline=timedelta(milliseconds=450)
+        )
+        await fleet.refresh()
+        # a round trip takes 100 ms, eight queues are asked for at a time, and three regions serve the cell
+        first_round = fleet.view().readings.queues.keys()
+        assert len(first_round) <= 4 * 8 < 3 * len(kinds)
+        async with asyncio.timeout(30):
+            while len(fleet.view().readings.queues) < 3 * len(kinds):
+                await fleet.refresh()
+
+
 # -- control endpoints ------------------------------------------------------------------------
 
 
