@@ -318,11 +318,12 @@ async def test_an_endpoint_that_hangs_is_down_after_its_deadlines(endpoint: Endp
 
 
 async def test_an_operator_reads_what_changed_and_why(endpoint: Endpoint) -> None:
-    with capture_logs() as events:
+    with capture_logs() as captured:
         async with Fleet(**east_only(endpoint.url), clients={}, interval=INTERVAL) as fleet:
             await eventually(lambda: state(fleet, "west") == "down")
             async with endpoint.serving():
-                await eventually(lambda: any(event.get("state") == "up" for event in events))
+                await eventually(lambda: any(event.get("state") == "up" for event in captured))
+                events = list(captured)
     assert [
         event for event in events if event.get("region") == "west" and event["event"] != "region.state"
     ] == [
