@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
 from contextlib import suppress
 from contextvars import ContextVar
@@ -39,6 +40,9 @@ IDEMPOTENCY_META = "edgeward/idempotency-key"
 """Key of a call's ``_meta``."""
 
 _MAX_PAGES = 50
+
+# It logs answers that it cannot read with what they hold; here they become errors that do not.
+logging.getLogger("mcp.client.streamable_http").setLevel(logging.CRITICAL)
 
 
 @dataclass
@@ -115,11 +119,8 @@ class McpServer:
                 await self._drop(session)
             seconds = deadline.timeout.total_seconds()
             raise _error(caller, BackendTimeoutError, f"no answer within {seconds:g} s") from None
-        except MCPError as error:
-            raise await self._typed(caller, error, session, answer) from None
-        except (httpx2.HTTPError, OSError, BaseExceptionGroup) as error:
-            await self._drop(session)
-            raise self._broken(caller, error) from None
+        except (MCPError, httpx2.HTTPError, OSError, BaseExceptionGroup) as error:
+            raise await self._failure(caller, error, session, answer) from None
         except InputRequiredRoundsExceededError:
             raise _error(
                 caller, BackendRefusedError, "the tool asks its user for input; a step has none"
@@ -136,6 +137,20 @@ class McpServer:
             self._session = None
         await session.close()
 
+    async def _failure(
+        self, caller: Endpoint, error: BaseException, session: _Session, answer: _Answer
+    ) -> BackendError:
+        if not session.opened:
+            answer = session.answer
+        first = _innermost(error)
+        if isinstance(first, MCPError):
+            typed = await self._typed(caller, first, session, answer)
+        else:
+            typed = _broken(caller, first)
+        if not session.opened or not isinstance(first, MCPError):
+            await self._drop(session)
+        return typed
+
     async def _typed(
         self, caller: Endpoint, error: MCPError, session: _Session, answer: _Answer
     ) -> BackendError:
@@ -147,11 +162,11 @@ class McpServer:
             return _error(
                 caller, kind, f"HTTP {answer.status}{remedy}", status=answer.status, wait=answer.retry_after
             )
-        if error.code == mcp.types.CONNECTION_CLOSED or not session.alive:
+        if error.code == mcp.types.CONNECTION_CLOSED:
             cause = await session.failure()
             await self._drop(session)
             if cause is not None:
-                return self._broken(caller, cause)
+                return _broken(caller, _innermost(cause))
             return _error(caller, StreamInterruptedError, "the connection closed before the answer")
         if error.code == mcp.types.INVALID_PARAMS:
             return _error(caller, BackendRefusedError, "the server does not know the tool or its arguments")
@@ -160,16 +175,6 @@ class McpServer:
         if error.code == mcp.types.PARSE_ERROR:
             return _error(caller, MalformedResponseError, "the answer cannot be read: it is no JSON-RPC")
         return _error(caller, BackendFaultError, f"the server failed (code {error.code})")
-
-    def _broken(self, caller: Endpoint, error: BaseException) -> BackendError:
-        first = error
-        while isinstance(first, BaseExceptionGroup):
-            first = cast("BaseExceptionGroup[BaseException]", first).exceptions[0]
-        if isinstance(first, httpx2.ReadTimeout | httpx2.WriteTimeout):
-            return _error(caller, BackendTimeoutError, "no answer in time")
-        if isinstance(first, httpx2.RemoteProtocolError | httpx2.ReadError):
-            return _error(caller, StreamInterruptedError, f"the connection broke: {root_cause(first)}")
-        return _error(caller, BackendUnreachableError, f"no connection: {root_cause(first)}")
 
 
 class _SessionLostError(StreamInterruptedError):
@@ -183,6 +188,9 @@ class _Session:
         self._endpoint = endpoint
         self._ready: asyncio.Future[Client] = asyncio.get_running_loop().create_future()
         self._end = asyncio.Event()
+        self.answer = _Answer()
+        """What HTTP said while the session was opened."""
+
         self._task = asyncio.create_task(self._live(), name=f"mcp session {endpoint.shown}")
 
     @property
@@ -218,6 +226,7 @@ class _Session:
             self._task.exception()  # seen: it was told to whoever called, or nobody is left to tell
 
     async def _live(self) -> None:
+        _answer.set(self.answer)
         try:
             async with (
                 httpx2.AsyncClient(
@@ -276,6 +285,7 @@ class McpTool:
             )
         self._endpoint = endpoint
         self._server = server
+        self._known = False
 
     async def describe(self, *, timeout: timedelta | None = None) -> ToolDescription:
         """See ``Tool.describe``."""
@@ -294,15 +304,20 @@ class McpTool:
         async def work(client: Client) -> mcp.types.CallToolResult:
             return await client.call_tool(self._endpoint.target, given, meta=meta)
 
-        result = await self._server.use(self._endpoint, work, Deadline(timeout), repeatable=key is not None)
+        deadline = Deadline(timeout)
+        result = await self._server.use(self._endpoint, work, deadline, repeatable=key is not None)
         text = _text(result)
         if result.is_error:
+            if not self._known:
+                # Servers report a tool that they do not have in the same way.
+                await self._server.use(self._endpoint, self._found, deadline, repeatable=True)
             raise ToolError(
                 f"{self._endpoint.offer.key}: the tool reports an error",
                 endpoint=self._endpoint.shown,
                 region=self._endpoint.region,
                 reported=text[:MAX_REPORTED],
             )
+        self._known = True
         data = result.structured_content
         return ToolResult(text=text or as_text(data), data=data)
 
@@ -310,6 +325,7 @@ class McpTool:
         known: list[str] = []
         async for tool in _tools(client):
             if tool.name == self._endpoint.target:
+                self._known = True
                 return tool
             known.append(tool.name)
         raise _error(
@@ -336,6 +352,21 @@ def _text(result: mcp.types.CallToolResult) -> str:
         block.text if isinstance(block, mcp.types.TextContent) else f"[{block.type}]"
         for block in result.content
     )
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """What went wrong first, out of the groups that the client's tasks wrap it in."""
+    while isinstance(error, BaseExceptionGroup):
+        error = cast("BaseExceptionGroup[BaseException]", error).exceptions[0]
+    return error
+
+
+def _broken(caller: Endpoint, error: BaseException) -> BackendError:
+    if isinstance(error, httpx2.ReadTimeout | httpx2.WriteTimeout):
+        return _error(caller, BackendTimeoutError, "no answer in time")
+    if isinstance(error, httpx2.RemoteProtocolError | httpx2.ReadError):
+        return _error(caller, StreamInterruptedError, f"the connection broke: {root_cause(error)}")
+    return _error(caller, BackendUnreachableError, f"no connection: {root_cause(error)}")
 
 
 def _error(

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Protocol
 
 import httpx
-from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from orchestrator.backends.endpoint import Endpoint
 from orchestrator.backends.http import Body, Deadline, HttpEndpoint
@@ -39,7 +39,7 @@ class Tool(Protocol):
     """A tool that a region offers. Made by ``Backends.tool``."""
 
     async def describe(self, *, timeout: timedelta | None = None) -> ToolDescription:
-        """What it is for and what it takes, as a model needs it.
+        """What it is for and what it takes, as a model needs it; its name is the offer's.
 
         Raises:
             BackendError: The endpoint failed; the class says how.
@@ -69,7 +69,12 @@ class HttpTool:
     async def describe(self, *, timeout: timedelta | None = None) -> ToolDescription:
         """See ``Tool.describe``."""
         body = await self._http.request("GET", self._http.url(), Deadline(timeout))
-        return self._http.parsed(_Described, body.content).value()
+        described = self._http.parsed(_Described, body.content)
+        return ToolDescription(
+            name=self._http.endpoint.offer.name,
+            description=described.description,
+            parameters=described.parameters,
+        )
 
     async def call(self, arguments: Mapping[str, object], *, timeout: timedelta | None = None) -> ToolResult:
         """See ``Tool.call``."""
@@ -106,14 +111,8 @@ class HttpTool:
 class _Described(BaseModel):
     """A description as the endpoint gives it; what else it says is ignored."""
 
-    name: str
     description: str = ""
-    parameters: dict[str, JsonValue] | None = None
-
-    def value(self) -> ToolDescription:
-        if self.parameters is None:
-            return ToolDescription(name=self.name, description=self.description)
-        return ToolDescription(name=self.name, description=self.description, parameters=self.parameters)
+    parameters: dict[str, JsonValue] = Field(default_factory=lambda: {"type": "object", "properties": {}})
 
 
 def idempotency_key() -> str | None:

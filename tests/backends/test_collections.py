@@ -152,13 +152,11 @@ vectors = st.lists(component, min_size=4, max_size=4).filter(lambda vector: math
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(kept=st.lists(vectors, min_size=1, max_size=30), asked=vectors, limit=st.integers(1, 10))
-async def test_the_hits_are_those_of_a_search_one_by_one(offer, kept, asked, limit):
-    async with Backends(region(offer)) as backends:
-        collection = backends.collection("handbook")
-        points = [Point(id=f"{count}", vector=tuple(vector)) for count, vector in enumerate(kept)]
-        await collection.upsert(points, create=True)
-        hits = await collection.search(asked, limit=limit)
-        await collection.delete([point.id for point in points])
+async def test_the_hits_are_those_of_a_search_one_by_one(collection, kept, asked, limit):
+    points = [Point(id=f"{count}", vector=tuple(vector)) for count, vector in enumerate(kept)]
+    await collection.upsert(points, create=True)
+    hits = await collection.search(asked, limit=limit)
+    await collection.delete([point.id for point in points])
     likeness = sorted((cosine(asked, vector) for vector in kept), reverse=True)
     assert [hit.score for hit in hits] == pytest.approx(likeness[:limit], abs=1e-4)
     for hit in hits:
