@@ -133,9 +133,9 @@ def unit_conversion(
 OVER_HTTP: Mapping[str, Callable[..., Result]] = {
     "distance": distance,
     "local-time": local_time,
-    "population": population,
-    "profile": profile,
     "catalogue": catalogue,
+    "profile": profile,
+    "population": population,
 }
 """Served one a URL."""
 
