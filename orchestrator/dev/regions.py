@@ -143,6 +143,13 @@ def embedded_topology(names: Sequence[str], ports: Ports, collections: Path) -> 
     )
 
 
+def described_topology() -> Topology:
+    """The default regions as they are described, for planning: nothing runs at its addresses."""
+    nowhere: dict[str, int] = dict.fromkeys(DEFAULT_REGIONS, 0)
+    ports = Ports(model=0, embedding=0, tools=0, cells=nowhere, uis={}, controls=nowhere)
+    return embedded_topology(DEFAULT_REGIONS, ports, Path(".edgeward"))
+
+
 def _offers(index: int, names: Sequence[str], ports: Ports, collections: Path) -> tuple[Offer, ...]:
     folder = (collections / names[index] / "handbook").resolve()
     models = (

