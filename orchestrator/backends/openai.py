@@ -39,7 +39,9 @@ from orchestrator.errors import (
 Purpose = Literal["query", "passage"]
 """What a text is embedded for: to ask with, or to be found."""
 
-EMBEDDINGS_PER_REQUEST = 256
+EMBEDDINGS_PER_REQUEST = 32
+"""Few enough that a question does not wait long behind a batch of passages."""
+
 HEALTH_TIMEOUT = timedelta(seconds=5)
 
 _HEALTH_PATHS = ("/health", "/v1/health/ready")
