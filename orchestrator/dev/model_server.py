@@ -5,30 +5,20 @@ because llama.cpp asks for no key and answers every origin.
 """
 
 import argparse
-import importlib
-import os
-import signal
 import sys
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import httpx
 
+from orchestrator.dev import serve_model
 from orchestrator.dev.processes import ChildProcess, Supervisor, default_threads
+from orchestrator.dev.serve_model import MODEL, SLOTS, TOKENS_PER_SLOT
 from orchestrator.dev.weights import chat_weights
 from orchestrator.errors import StackError
 
-MODEL = "smollm2-135m-instruct"
-"""What the server calls the model."""
+__all__ = ["MODEL", "SLOTS", "TOKENS_PER_SLOT", "is_healthy", "start_model_server"]
 
-SLOTS = 4
-"""How many answers it writes at a time."""
-
-TOKENS_PER_SLOT = 3072
-"""Question and answer together. The model itself was trained on up to 8192."""
-
-PROMPT_CACHE_MIB = 128
 READY_WITHIN = timedelta(seconds=120)
 
 
@@ -40,7 +30,7 @@ async def start_model_server(
     Raises:
         StackError: It cannot start; the message ends with its log.
     """
-    command = [sys.executable, "-m", __spec__.name, "--port", str(port), "--threads", str(threads)]
+    command = [sys.executable, "-P", serve_model.__file__, "--port", str(port), "--threads", str(threads)]
     process = await supervisor.start("model", [*command, "--weights", str(weights)])
     await process.until_ready(lambda: is_healthy(f"http://127.0.0.1:{port}/health"), within=READY_WITHIN)
     return process
@@ -55,34 +45,6 @@ async def is_healthy(url: str) -> bool:
         return False
 
 
-def serve(weights: Path, *, port: int, threads: int) -> None:
-    """Serve the model until the process is told to end."""
-    try:
-        llama: Any = importlib.import_module("xllamacpp")  # it has no types
-    except ImportError as error:
-        raise StackError("there is no xllamacpp; install it: pip install 'edgeward[local]'") from error
-
-    parameters = llama.CommonParams()
-    parameters.model.path = str(weights)
-    parameters.model_alias = {MODEL}
-    parameters.hostnames = ["127.0.0.1"]
-    parameters.port = port
-    parameters.n_parallel = SLOTS
-    parameters.n_ctx = SLOTS * TOKENS_PER_SLOT  # llama.cpp shares it among the slots
-    parameters.cpuparams.n_threads = threads
-    parameters.cpuparams_batch.n_threads = threads
-    parameters.cache_ram_mib = PROMPT_CACHE_MIB
-    parameters.endpoint_metrics = True
-    parameters.endpoint_slots = False
-    parameters.offline = True
-    parameters.ui = False
-    server = llama.Server(parameters)
-    print(f"listening on {server.listening_address}", flush=True)  # noqa: T201 -- it goes to the log
-    signal.sigwait({signal.SIGTERM, signal.SIGINT})
-    # nothing to save: do not wait for answers that nobody reads any more
-    os._exit(0)
-
-
 def main() -> None:
     """Read the command line and serve."""
     parser = argparse.ArgumentParser(prog=f"python -m {__spec__.name}", description=__doc__)
@@ -90,12 +52,11 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=default_threads(), help="threads that compute")
     parser.add_argument("--weights", type=Path, help="GGUF file; default: SmolLM2-135M-Instruct")
     arguments = parser.parse_args()
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
     try:
         weights = arguments.weights or chat_weights(progress=print)
-        serve(weights, port=arguments.port, threads=arguments.threads)
-    except (StackError, RuntimeError) as error:
-        sys.exit(f"cannot serve the model: {error} (port {arguments.port} in use, or weights not readable?)")
+        serve_model.serve(weights, port=arguments.port, threads=arguments.threads)
+    except (StackError, ImportError, RuntimeError) as error:
+        sys.exit(f"cannot serve the model: {error}")
 
 
 if __name__ == "__main__":
