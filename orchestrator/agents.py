@@ -17,6 +17,7 @@ from temporalio.common import RetryPolicy
 
 from orchestrator.errors import ConfigurationError
 from orchestrator.placement import AgentProfile, DispatchChoice, Handoff, RunTime, StepProfile
+from orchestrator.queues import checked_kind
 from orchestrator.requirements import Needs, Objective, Requirements, ResidencyLike, requirements
 from orchestrator.temporal_seams import activity_name, workflow_class, workflow_name
 
@@ -140,7 +141,7 @@ def step(
             )
         definition = StepDefinition(
             name=activity,
-            kind=kind or kind_of(needs),
+            kind=checked_kind(kind or kind_of(needs)),
             requirements=requirements(needs=needs, residency=residency),
             timeout=timeout,
             retry=retry,

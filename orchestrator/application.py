@@ -60,14 +60,20 @@ class Application:
         Raises:
             ConfigurationError: There is none; the message lists those that there are.
         """
-        by_name = {
-            name.casefold(): cls for name, cls in zip(self.agent_definitions, self.agents, strict=True)
-        }
-        try:
-            return by_name[name.casefold()]
-        except KeyError:
-            known = ", ".join(sorted(self.agent_definitions)) or "none"
-            raise ConfigurationError(f"unknown agent {name!r}; the application has: {known}") from None
+        position = list(self.agent_definitions).index(self.agent_name(name))
+        return self.agents[position]
+
+    def agent_name(self, name: str) -> str:
+        """The agent's name as it was declared; upper and lower case are the same.
+
+        Raises:
+            ConfigurationError: There is none; the message lists those that there are.
+        """
+        for declared in self.agent_definitions:
+            if declared.casefold() == name.casefold():
+                return declared
+        known = ", ".join(sorted(self.agent_definitions)) or "none"
+        raise ConfigurationError(f"unknown agent {name!r}; the application has: {known}")
 
 
 def load_application(reference: str) -> Application:

@@ -107,9 +107,11 @@ def current_requirements() -> Requirements | None:
 
 
 def _in_order(step: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
-    if not kwargs:
-        return list(args)
-    bound = inspect.signature(step).bind(*args, **kwargs)
+    """All arguments by position, defaults too: the SDK decodes by type only where the count is full."""
+    try:
+        bound = inspect.signature(step).bind(*args, **kwargs)
+    except TypeError as error:
+        raise ConfigurationError(f"step {step.__qualname__} cannot be called like that: {error}") from error
     bound.apply_defaults()
     if bound.kwargs:
         raise ConfigurationError(

@@ -32,6 +32,9 @@ class StepContext:
     publish: Callable[[str], None] | None = None
     """Hands a piece of text to whoever streams the run; None where nobody can listen."""
 
+    ends_at: float | None = None
+    """When the step's timeout ends this attempt, on the clock of ``time.monotonic``, in seconds."""
+
     @property
     def idempotency_key(self) -> str:
         """The same for every attempt of this step, also after a crash: run id and sequence."""

@@ -48,6 +48,10 @@ class CellUnavailableError(EdgewardError):
     """The server of a cell does not answer, so a run cannot be started or read there."""
 
 
+class RunFailedError(EdgewardError):
+    """A run ended with an error; the message is that of the step, sub-agent or code that ended it."""
+
+
 class StackError(EdgewardError):
     """The embedded stack cannot start or be reached: a port in use, a missing binary, a full disk."""
 

@@ -5,7 +5,7 @@ SDK's own ``Worker`` and ``Client`` read.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import temporalio.activity
 import temporalio.workflow
@@ -40,3 +40,15 @@ def workflow_name(workflow: type) -> str:
             f"{workflow.__qualname__} is no workflow with a name; decorate it with @agent or @workflow.defn"
         )
     return definition.name
+
+
+def workflow_run(workflow: type) -> Callable[..., Any]:
+    """The run method of a workflow.
+
+    Raises:
+        ConfigurationError: It is no workflow.
+    """
+    definition = temporalio.workflow._Definition.from_class(workflow)  # pyright: ignore[reportPrivateUsage] -- see module
+    if definition is None:
+        raise ConfigurationError(f"{workflow.__qualname__} is no workflow; decorate it with @agent")
+    return cast("Callable[..., Any]", definition.run_fn)  # pyright: ignore[reportUnknownMemberType] -- see module

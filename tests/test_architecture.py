@@ -13,8 +13,8 @@ RULES = {"topology", "requirements"} | LEAVES
 PLACEMENT = {"placement"} | RULES
 NAMES = {"queues", "streams", "temporal_seams"} | LEAVES
 AUTHORS = {"agents", "calls", "context"} | NAMES | PLACEMENT
-DISPATCH = {"dispatch", "fleet", "application", "telemetry"} | AUTHORS
-PROCESSES = {"client", "runtime", "backends"} | DISPATCH
+DISPATCH = {"dispatch", "fleet", "backends", "application", "telemetry"} | AUTHORS
+PROCESSES = {"client", "runtime", "trace"} | DISPATCH
 
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
@@ -33,11 +33,11 @@ ALLOWED: dict[str, set[str]] = {
     "backends": {"topology", "context", "errors"},
     "fleet": {"telemetry"} | NAMES | PLACEMENT,
     "dispatch": DISPATCH - {"dispatch"},
-    "client": DISPATCH,
-    "runtime": {"backends"} | DISPATCH,
     "trace": DISPATCH,
+    "client": {"trace"} | DISPATCH,
+    "runtime": DISPATCH,
     "dev": PROCESSES,
-    "cli": {"dev", "trace"} | PROCESSES,
+    "cli": {"dev"} | PROCESSES,
 }
 """Part of ``orchestrator`` → the other parts that it may import. Whatever is not here may not."""
 

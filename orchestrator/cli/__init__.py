@@ -1,1 +1,5 @@
-"""To be filled."""
+"""The ``edgeward`` command."""
+
+from orchestrator.cli.main import main
+
+__all__ = ["main"]

@@ -1,0 +1,141 @@
+"""The command as a user runs it: a process, its output, its exit code."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parent.parent.parent
+
+TOPOLOGY = """
+[cells.europe]
+address = "127.0.0.1:1"
+region = "frankfurt"
+
+[regions.frankfurt]
+coordinates = [50.1, 8.7]
+country = "DE"
+cell = "europe"
+
+[regions.dublin]
+coordinates = [53.3, -6.3]
+country = "IE"
+cell = "europe"
+
+[[regions.dublin.offers]]
+kind = "tool"
+name = "press"
+endpoint = "http://127.0.0.1:1/press"
+
+[regions.ashburn]
+coordinates = [39.0, -77.5]
+country = "US"
+cell = "europe"
+"""
+
+
+@pytest.fixture
+def topology(tmp_path: Path) -> Path:
+    file = tmp_path / "topology.toml"
+    file.write_text(TOPOLOGY, encoding="utf-8")
+    return file
+
+
+def edgeward(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "orchestrator.cli", *arguments],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def explained(topology: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    return edgeward(
+        *("plan", "explain", "tour", "--app", "tests.dispatch.agents:application"),
+        *("--topology", str(topology), *more),
+    )
+
+
+def test_regions_are_listed_for_people_and_for_programs(topology: Path) -> None:
+    text = edgeward("regions", "list", "--topology", str(topology))
+    assert text.returncode == 0
+    assert 'tool "press"' in text.stdout
+    assert "round trip times" in text.stdout
+    listed = json.loads(edgeward("regions", "list", "-t", str(topology), "--output", "json").stdout)
+    assert [region["name"] for region in listed] == ["frankfurt", "dublin", "ashburn"]
+    assert listed[1]["jurisdictions"] == ["EU", "IE"]
+    assert listed[0]["rtt_ms"]["ashburn"] > listed[0]["rtt_ms"]["dublin"] > 0
+
+
+def test_a_plan_is_explained_with_costs_and_exclusions(topology: Path) -> None:
+    text = explained(topology, "--origin", "Lisbon", "--residency", "EU")
+    assert text.returncode == 0, text.stderr
+    assert "origin     Lisbon, PT" in text.stdout
+    assert "excluded   ashburn: residency – lies in US, not in EU" in text.stdout
+    assert 'excluded   frankfurt: needs – lacks tool "press"' in text.stdout
+    plan = json.loads(explained(topology, "--origin", "Lisbon", "--output", "json").stdout)
+    assert plan["root"]["steps"]["press"]["candidates"][0]["region"] == "dublin"
+    assert set(plan["root"]["steps"]["press"]["excluded"]) == {"frankfurt", "ashburn"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (("--origin", "Erewhon"), 1, "unknown origin 'Erewhon'"),
+        (("--origin", "Lisbon", "--residency", "DE"), 1, "because of the rule 'needs'"),
+        (("--origin", "Lisbon", "--residency", "JP"), 1, "because of the rule 'residency'"),
+        (("--origin", "Lisbon", "--residency", " , "), 2, "a residency names no jurisdiction"),
+        (("--origin", "Lisbon", "--app", "tests.nowhere:app"), 2, "there is no module tests.nowhere"),
+        (("--origin", "Lisbon", "--app", "tests.dispatch.agents:apple"), 2, "has no apple"),
+        (("--origin", "Lisbon", "--output", "yaml"), 2, "yaml"),
+        ((), 2, "--origin"),
+    ],
+)
+def test_what_cannot_be_planned_is_told_in_a_message(
+    topology: Path, arguments: tuple[str, ...], code: int, told: str
+) -> None:
+    refused = explained(topology, *arguments)
+    assert refused.returncode == code
+    assert told in " ".join(refused.stderr.split())
+    assert refused.stdout == ""
+    assert "Traceback" not in refused.stderr
+
+
+def test_an_unknown_agent_is_told_those_that_there_are(topology: Path) -> None:
+    refused = edgeward(
+        *("plan", "explain", "nobody", "--origin", "Lisbon", "-t", str(topology)),
+        *("--app", "tests.dispatch.agents:application"),
+    )
+    assert refused.returncode == 2
+    assert "unknown agent 'nobody'; the application has: AuthorsQueue, Choir" in refused.stderr
+
+
+def test_a_broken_topology_is_one_line_with_exit_code_two(tmp_path: Path) -> None:
+    file = tmp_path / "topology.toml"
+    file.write_text(TOPOLOGY.replace('cell = "europe"', 'cell = "asia"', 1), encoding="utf-8")
+    refused = edgeward("regions", "list", "--topology", str(file))
+    assert refused.returncode == 2
+    assert refused.stderr.count("\n") == 1
+    assert "regions.frankfurt.cell: unknown cell 'asia'" in refused.stderr
+
+
+def test_a_run_without_a_stack_says_how_to_start_one(tmp_path: Path) -> None:
+    refused = edgeward(
+        *("run", "tour", "--origin", "Lisbon", "--input", "hi", "--folder", str(tmp_path)),
+        *("--app", "tests.dispatch.agents:application"),
+    )
+    assert refused.returncode == 1
+    assert "start one with `edgeward up`" in refused.stderr
+
+
+def test_python_dash_m_worker_is_the_worker_of_the_shipped_agents() -> None:
+    told = subprocess.run(
+        [sys.executable, "-m", "worker", "--help"], cwd=CHECKOUT, capture_output=True, text=True, check=False
+    )
+    assert told.returncode == 0
+    assert "--region" in told.stdout

@@ -1,0 +1,1 @@
+"""The process that serves a region with the agents that ship."""
