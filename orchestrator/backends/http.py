@@ -7,6 +7,7 @@ when a pooled connection turns out to have died while it was idle.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ import httpx
 from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
 
 from orchestrator.backends.endpoint import Endpoint
+from orchestrator.context import current_step
 from orchestrator.errors import (
     BackendError,
     BackendFaultError,
@@ -32,7 +34,7 @@ from orchestrator.errors import (
 )
 
 DEFAULT_TIMEOUT = timedelta(seconds=60)
-"""For a whole request, when the caller names none."""
+"""For a whole request, when the caller names none and no step runs that has one."""
 
 CONNECT_TIMEOUT = timedelta(seconds=5)
 MAX_BODY_BYTES = 64 * 1024 * 1024
@@ -64,17 +66,34 @@ class Body:
 
 
 class Deadline:
-    """When a request has to be over; bounds each wait, so that a stream can be handed on in between."""
+    """When a request has to be over: by its timeout, and before the step's own.
+
+    Bounds each wait, so that a stream can be handed on in between.
+    """
 
     def __init__(self, timeout: timedelta | None) -> None:
-        self.timeout = DEFAULT_TIMEOUT if timeout is None else timeout
-        if self.timeout <= timedelta(0):
-            raise ConfigurationError(f"timeout={self.timeout} is not longer than nothing; give it more")
+        if timeout is not None and timeout <= timedelta(0):
+            raise ConfigurationError(f"timeout={timeout} is not longer than nothing; give it more")
+        self.timeout = _within_the_step(timeout)
         self._at = asyncio.get_running_loop().time() + self.timeout.total_seconds()
 
     def wait(self) -> asyncio.Timeout:
         """Bounds what is awaited in this block; no block may hold a ``yield``."""
         return asyncio.timeout_at(self._at)
+
+
+def _within_the_step(timeout: timedelta | None) -> timedelta:
+    """The timeout, or what is left of the running step's own if that is less.
+
+    A little less of it, so that the step fails with an error that names the endpoint, before
+    Temporal gives up on it with one that cannot.
+    """
+    step = current_step()
+    if step is None or step.ends_at is None:
+        return DEFAULT_TIMEOUT if timeout is None else timeout
+    left = max(step.ends_at - time.monotonic(), 0.01)
+    left = timedelta(seconds=left - min(0.5, left * 0.05))
+    return left if timeout is None else min(timeout, left)
 
 
 @dataclass

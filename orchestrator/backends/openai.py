@@ -136,7 +136,7 @@ class Model:
         Args:
             texts: What to embed.
             purpose: ``query`` for what is asked, ``passage`` for what is to be found.
-            timeout: For all of them together; default 60 s.
+            timeout: For all of them together; default as in ``ChatOptions``.
 
         Raises:
             BackendError: The endpoint failed; the class says how.

@@ -45,7 +45,7 @@ class ChatOptions(TypedDict, total=False):
 
     tool_choice: ToolChoice | None
     timeout: timedelta | None
-    """For the whole answer; default 60 s."""
+    """For the whole answer; default: until the step's own timeout, or 60 s outside of a step."""
 
 
 @dataclass(frozen=True)

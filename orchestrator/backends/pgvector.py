@@ -15,6 +15,7 @@ from psycopg.types.json import Jsonb
 
 from orchestrator.backends.collections import Hit, Point, checked_points, checked_search
 from orchestrator.backends.endpoint import Endpoint
+from orchestrator.backends.http import Deadline
 from orchestrator.errors import (
     BackendError,
     BackendFaultError,
@@ -152,14 +153,15 @@ class PgvectorCollection:
             if not kept or self._pool is None:
                 raise
         # Connections that died while idle look like this too: drop those, then try once more.
-        async with self._mapped():
+        async with self._mapped(Deadline(QUERY_TIMEOUT)):
             await self._pool.check()
         async with self._connection() as connection:
             return await work(connection)
 
     @asynccontextmanager
     async def _connection(self) -> AsyncGenerator[_Connection]:
-        async with self._mapped():
+        deadline = Deadline(QUERY_TIMEOUT)
+        async with self._mapped(deadline):
             pool = self._pool or await self._opened()
             try:
                 connection = await pool.getconn(CONNECT_TIMEOUT.total_seconds())
@@ -167,7 +169,7 @@ class PgvectorCollection:
                 await self._probe()  # says why there is none, if the server is the reason
                 raise
             try:
-                async with asyncio.timeout(QUERY_TIMEOUT.total_seconds()):
+                async with deadline.wait():
                     yield connection
             finally:
                 await pool.putconn(connection)
@@ -205,7 +207,7 @@ class PgvectorCollection:
         return arguments if secret is None else {**arguments, "password": secret}
 
     @asynccontextmanager
-    async def _mapped(self) -> AsyncGenerator[None]:
+    async def _mapped(self, deadline: Deadline) -> AsyncGenerator[None]:
         """Turns the driver's errors into ours, without their text: it may quote what a row holds."""
         try:
             yield
@@ -214,7 +216,7 @@ class PgvectorCollection:
                 BackendOverloadedError, "all of the worker's connections to it are in use"
             ) from None
         except TimeoutError:
-            seconds = QUERY_TIMEOUT.total_seconds()
+            seconds = deadline.timeout.total_seconds()
             raise self._error(BackendTimeoutError, f"no answer within {seconds:g} s") from None
         except psycopg.Error as error:
             raise self._typed(error) from None

@@ -76,6 +76,7 @@ class StepInbound(ActivityInboundInterceptor):
 
     def _context(self, assignment: Assignment | None, info: activity.Info) -> StepContext:
         region = self._site.region.name if self._site else (region_of(info.task_queue) or "")
+        timeout = info.start_to_close_timeout
         context = StepContext(
             workflow_id=info.workflow_id or info.activity_id,
             run_id=info.workflow_run_id or info.activity_id,
@@ -85,6 +86,7 @@ class StepInbound(ActivityInboundInterceptor):
             attempt=info.attempt,
             region=region,
             dispatch="inline" if info.is_local else "queue",
+            ends_at=time.monotonic() + timeout.total_seconds() if timeout else None,
         )
         if self._site is None or self._site.publish is None:
             return context

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -11,6 +12,7 @@ from pydantic import BaseModel
 
 from orchestrator import errors
 from orchestrator.backends import Backends, Message, ToolCall, ToolDescription
+from orchestrator.context import StepContext, running
 from orchestrator.errors import Recovery
 from orchestrator.topology.model import Offer
 from tests.backends import double as doubles
@@ -126,6 +128,23 @@ async def test_silence_ends_at_the_timeout(model, double, way):
     asked = () if way == "models" else (ASKED,)
     with pytest.raises(errors.BackendTimeoutError, match=r"within 0\.1 s"):
         await getattr(model, way)(*asked, timeout=timedelta(seconds=0.1))
+
+
+async def test_a_request_ends_before_the_step_does(model, double):
+    step = StepContext(
+        workflow_id="w",
+        run_id="run",
+        step="answer",
+        activity_id="1",
+        sequence=1,
+        attempt=1,
+        region="eu-central",
+        dispatch="queue",
+        ends_at=time.monotonic() + 0.5,
+    )
+    double.answer_with(doubles.silent)
+    with running(step), pytest.raises(errors.BackendTimeoutError, match=r"within 0\.[34]"):
+        await model.chat(ASKED, timeout=timedelta(minutes=1))
 
 
 async def test_a_stream_that_stalls_ends_at_the_timeout(model, double):
