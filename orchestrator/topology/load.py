@@ -34,6 +34,18 @@ WRONG_TYPES = {
 }
 """What pydantic's findings mean in a topology, and the remedy."""
 
+UNKNOWN_KEY = "unknown key; remove it or correct its spelling"
+
+WRONG_KEYS = {
+    "missing": "is missing; add it",
+    "missing_argument": "is missing; add it",
+    "extra_forbidden": UNKNOWN_KEY,
+    "unexpected_keyword_argument": UNKNOWN_KEY,
+    "unexpected_positional_argument": UNKNOWN_KEY,
+    "string_too_short": "is empty; write something or remove it",
+}
+"""Findings about a key rather than its value."""
+
 
 def load_topology(path: Path | str) -> Topology:
     """Read and validate a topology.
@@ -54,20 +66,18 @@ def load_topology(path: Path | str) -> Topology:
     try:
         raw = _parsed(_text(path))
         _only(raw, {"cells", "regions", "links", "rtt"}, "", "a topology")
-        values = {
-            "cells": _named(raw, "cells"),
-            "regions": _named(raw, "regions"),
-            "links": [*_table_links(path.parent, raw), *_links(raw)],
-            "source": str(path),
-        }
+        cells, regions = _named(raw, "cells"), _named(raw, "regions")
+        from_table, links = _table_links(path.parent, raw), _links(raw)
+    except _ProblemError as problem:
+        raise TopologyError(f"{path}: {problem}") from problem.__cause__
+    values = {"cells": cells, "regions": regions, "links": [*from_table, *links], "source": str(path)}
+    try:
         return Topology.model_validate(values)
     except ValidationError as error:
-        raise TopologyError(f"{path}: {_first_problem(error, raw)}") from error
-    except _Problem as problem:
-        raise TopologyError(f"{path}: {problem}") from problem.__cause__
+        raise TopologyError(f"{path}: {_first_problem(error, raw, len(from_table))}") from error
 
 
-class _Problem(Exception):
+class _ProblemError(Exception):
     """What is wrong in the file, before the file's name stands in front of it."""
 
 
@@ -76,12 +86,12 @@ def _text(path: Path) -> str:
         # editors on Windows may begin a file with a byte order mark, which TOML does not know
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
-        raise _Problem("no such file; name a topology with --topology FILE") from error
+        raise _ProblemError("no such file; name a topology with --topology FILE") from error
     except UnicodeDecodeError as error:
-        raise _Problem("is not UTF-8 text; save it as UTF-8") from error
+        raise _ProblemError("is not UTF-8 text; save it as UTF-8") from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise _Problem(f"cannot be read: {reason}; name a readable file with --topology FILE") from error
+        raise _ProblemError(f"cannot be read: {reason}; name a readable file with --topology FILE") from error
 
 
 def _parsed(text: str) -> dict[str, Any]:
@@ -91,15 +101,15 @@ def _parsed(text: str) -> dict[str, Any]:
         twice = re.match(r"Cannot declare \((.*?)\) twice (.*)", str(error))
         if twice:
             key = ".".join(part.strip(" '\"") for part in twice[1].split(",") if part)
-            raise _Problem(f"{_quoted(key)}: is there twice {twice[2]}; remove or rename one") from error
+            raise _ProblemError(f"{_quoted(key)}: is there twice {twice[2]}; remove or rename one") from error
         reason = " ".join(str(error).split())
-        raise _Problem(f"is not valid TOML: {reason}; correct it there") from error
+        raise _ProblemError(f"is not valid TOML: {reason}; correct it there") from error
 
 
 def _only(table: Mapping[str, Any], known: set[str], key: str, whole: str) -> None:
     unknown = sorted(table.keys() - known)
     if unknown:
-        raise _Problem(
+        raise _ProblemError(
             f"{key}{_quoted(unknown[0])}: unknown key; {whole} has {', '.join(sorted(known))}: "
             "remove it or correct its spelling"
         )
@@ -108,12 +118,12 @@ def _only(table: Mapping[str, Any], known: set[str], key: str, whole: str) -> No
 def _named(raw: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
     """``[key.NAME]`` tables as a list of values that know their names."""
     if not raw.get(key):
-        raise _Problem(f"{key}: there are none; add at least one [{key}.NAME] table")
+        raise _ProblemError(f"{key}: there are none; add at least one [{key}.NAME] table")
     values: list[dict[str, Any]] = []
     for name, value in _as_table(key, raw[key], f"[{key}.NAME] tables").items():
         table = _as_table(f"{key}.{_quoted(name)}", value, f"[{key}.{_quoted(name)}]")
         if "name" in table:
-            raise _Problem(
+            raise _ProblemError(
                 f"{key}.{_quoted(name)}.name: unknown key; the name stands in the header: remove it"
             )
         values.append({**table, "name": name})
@@ -122,16 +132,15 @@ def _named(raw: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
 
 def _as_table(key: str, value: object, header: str) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise _Problem(f"{key}: is {_kind(value)}, not a table; write it as {header}")
+        raise _ProblemError(f"{key}: is {_kind(value)}, not a table; write it as {header}")
     return cast("dict[str, Any]", value)
 
 
 def _links(raw: Mapping[str, Any]) -> list[dict[str, Any]]:
     links: object = raw.get("links", [])
     if not isinstance(links, list):
-        raise _Problem(f"links: is {_kind(links)}, not a list; write each as [[links]]")
+        raise _ProblemError(f"links: is {_kind(links)}, not a list; write each as [[links]]")
     return [
-        # its place in the file: with the links of the table before it, its index would mislead
         _as_table(f"links[{index}]", link, "[[links]]")
         for index, link in enumerate(cast("list[object]", links))
     ]
@@ -145,18 +154,18 @@ def _table_links(folder: Path, raw: Mapping[str, Any]) -> list[dict[str, Any]]:
     _only(settings, {"table"}, "rtt.", "rtt")
     table = settings.get("table")
     if not isinstance(table, str) or not table:
-        raise _Problem('rtt.table: names no file; write table = "FILE.csv" or remove [rtt]')
+        raise _ProblemError('rtt.table: names no file; write table = "FILE.csv" or remove [rtt]')
     file = folder / table
     try:
         with file.open(encoding="utf-8-sig", newline="") as lines:
             rows = list(csv.reader(lines))
     except (OSError, ValueError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or error
-        raise _Problem(
+        raise _ProblemError(
             f"rtt.table: {file} cannot be read as a CSV matrix: {reason}; correct its path"
         ) from error
     if not rows or len(rows[0]) < 2:
-        raise _Problem(f"rtt.table: {file} has no columns; its first row and column are region names")
+        raise _ProblemError(f"rtt.table: {file} has no columns; its first row and column are region names")
     return list(_matrix_links(file, rows, frozenset(raw["regions"])))
 
 
@@ -178,17 +187,17 @@ def _milliseconds(file: Path, line: int, target: str, text: str) -> float:
     except ValueError:
         rtt_ms = -1.0
     if not 0 <= rtt_ms < float("inf"):
-        raise _Problem(
+        raise _ProblemError(
             f"rtt.table: {file}, line {line}, column {target}: {shortened(text)} is no round trip time; "
             "write milliseconds, 0 or more, or leave it empty"
         )
     return rtt_ms
 
 
-def _first_problem(error: ValidationError, raw: Mapping[str, Any]) -> str:
+def _first_problem(error: ValidationError, raw: Mapping[str, Any], table_links: int) -> str:
     """One line for the first of pydantic's findings: the file's own key, then what is wrong."""
     finding = error.errors(include_url=False)[0]
-    key = _file_key(finding["loc"], raw)
+    key = _file_key(finding["loc"], raw, table_links)
     message = " ".join(_message(finding).split())
     return f"{key}: {message}" if key else message
 
@@ -198,34 +207,30 @@ def _message(finding: ErrorDetails) -> str:
     shown = shortened(value)
     if kind in WRONG_TYPES:
         return f"is {_kind(value)}, {WRONG_TYPES[kind]}"
+    if kind in WRONG_KEYS:
+        return WRONG_KEYS[kind]
     match kind:
         case "value_error":
             return finding["msg"].removeprefix("Value error, ")
-        case "missing" | "missing_argument":
-            return "is missing; add it"
-        case "extra_forbidden" | "unexpected_keyword_argument" | "unexpected_positional_argument":
-            return "unknown key; remove it or correct its spelling"
         case "greater_than_equal":
             return f"must be {limits['ge']:g} or more, not {shown}; correct it"
         case "less_than_equal":
             return f"must be {limits['le']:g} or less, not {shown}; correct it"
         case "finite_number":
             return f"must be a finite number, not {shown}; correct it"
-        case "string_too_short":
-            return "is empty; write something or remove it"
         case "literal_error":
             return f"is {shown}; write one of {limits['expected']}"
         case "string_pattern_mismatch" | "string_too_long":
-            return f"{shown} is no usable name; write up to 63 lower-case letters, digits and hyphens, such as eu-west"
+            return f"{shown} is no usable name; write up to 63 of a-z, 0-9 and hyphens, such as eu-west"
         case _:
             return f"{finding['msg']}, not {shown}; correct it"
 
 
 def _kind(value: object) -> str:
-    return KINDS_OF_VALUES.get(type(value), "a date or time")
+    return next((kind for known, kind in KINDS_OF_VALUES.items() if type(value) is known), "a date or time")
 
 
-def _file_key(location: tuple[int | str, ...], raw: Mapping[str, Any]) -> str:
+def _file_key(location: tuple[int | str, ...], raw: Mapping[str, Any], table_links: int) -> str:
     """``("regions", 0, "offers", 1, "endpoint")`` as ``regions.eu.offers[1].endpoint``."""
     parts = list(location)
     if len(parts) > 1 and parts[0] in {"cells", "regions"} and isinstance(parts[1], int):
@@ -234,7 +239,7 @@ def _file_key(location: tuple[int | str, ...], raw: Mapping[str, Any]) -> str:
             del parts[2]
     elif len(parts) > 1 and parts[0] == "links" and isinstance(parts[1], int):
         # the links of the table come first and were checked when they were read
-        parts[1] -= 0
+        parts[1] -= table_links
     key = ""
     for part in parts:
         key += f"[{part}]" if isinstance(part, int) else f".{_quoted(part)}"

@@ -150,7 +150,7 @@ class Cell(_Value):
     def _reachable(self) -> Self:
         if self.address is None and self.profile is None:
             raise ValueError(
-                'has neither an address nor a profile; add address = "host:port" or a profile of temporal.toml'
+                'has neither an address nor a profile of temporal.toml; add address = "host:port" or a profile'
             )
         if self.address is not None and self.profile is not None:
             raise ValueError("has both an address and a profile of temporal.toml; keep one")
@@ -184,7 +184,7 @@ class Region(_Value):
     def _existing_country(cls, country: str) -> str:
         if not is_country(country):
             raise ValueError(
-                f"{shortened(country)} is no country code; write two capital letters of ISO 3166-1, such as PT"
+                f"{shortened(country)} is no country code; write its two letters of ISO 3166-1, such as PT"
             )
         return country
 
@@ -354,8 +354,13 @@ def _once(key: str, names: list[str]) -> None:
 def _known(key: str, name: str, known: set[str], kind: str) -> None:
     if name not in known:
         raise ValueError(
-            f"{key}: unknown {kind} {name!r}; name one of {', '.join(sorted(known))} or declare [{kind}s.{name}]"
+            f"{key}: unknown {kind} {name!r}; name one of {_listed(known)} or declare [{kind}s.{name}]"
         )
+
+
+def _listed(names: set[str]) -> str:
+    shown = sorted(names)[:12]
+    return ", ".join(shown) + (", ..." if len(names) > len(shown) else "")
 
 
 def shortened(value: object) -> str:
