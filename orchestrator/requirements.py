@@ -102,7 +102,7 @@ class Residency:
         return core_schema.json_or_python_schema(
             json_schema=from_clauses,
             python_schema=core_schema.union_schema([core_schema.is_instance_schema(cls), from_clauses]),
-            serialization=core_schema.plain_serializer_function_ser_schema(_as_lists, when_used="json"),
+            serialization=core_schema.plain_serializer_function_ser_schema(_as_lists),
         )
 
     def __str__(self) -> str:

@@ -150,7 +150,7 @@ class Cell(_Value):
     def _reachable(self) -> Self:
         if self.address is None and self.profile is None:
             raise ValueError(
-                'has neither an address nor a profile of temporal.toml; add address = "host:port" or a profile'
+                'has neither an address nor a profile of temporal.toml; add address = "host:port" or one'
             )
         if self.address is not None and self.profile is not None:
             raise ValueError("has both an address and a profile of temporal.toml; keep one")

@@ -228,7 +228,7 @@ BAD: dict[str, tuple[str, str]] = {
     ),
     "cell without address": (
         changed('address = "localhost:7233"', ""),
-        "cells.eu: has neither an address nor a profile of temporal.toml; add",
+        "cells.eu: has neither an address nor a profile of temporal.toml; add address",
     ),
     "cell with both": (
         changed('address = "localhost:7233"', 'address = "localhost:7233"\nprofile = "p"'),
