@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import sys
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine
@@ -64,7 +65,7 @@ class StackOptions:
     """Whether the cells have their web UI."""
 
     model_threads: int | None = None
-    """Threads of each model; ``None``: half of the cores."""
+    """Threads of each model; ``None``: half of the cores for chat, all of them for embeddings."""
 
 
 class Stack:
@@ -140,36 +141,39 @@ class Stack:
         resources.enter_context(self._folder.taken())
         cells, ports = self._ports()
         topology = embedded_topology(options.regions, ports, self._folder.path / "collections")
-        threads = options.model_threads or default_threads()
-
+        write_topology(topology, self._folder.topology)
         start = time.monotonic()
         await resources.enter_async_context(self._servers)
         async with asyncio.TaskGroup() as group:
-            for cell in cells:
-                where = cell.ui or cell.address
-                group.create_task(
-                    self._timed(start_cell(cell, self._servers), f"cell       {cell.name}  {where}")
-                )
-            group.create_task(self._start_model(ports.model, threads))
-            group.create_task(self._start_embedding(ports.embedding, threads, topology.regions, files))
-            names = ", ".join((*OVER_HTTP, *OVER_MCP))
-            group.create_task(
-                self._timed(start_tools(self._servers, port=ports.tools), f"tools      {names}")
-            )
-        write_topology(topology, self._folder.topology)
-        if options.app is not None:
-            await self._start_workers(options.app, topology, resources)
+            running = [group.create_task(self._start_cell(cell)) for cell in cells]
+            group.create_task(self._start_model(ports.model))
+            group.create_task(self._start_embedding(ports.embedding, topology.regions, files))
+            group.create_task(self._start_tools(ports.tools))
+            if options.app is not None:
+                # they need no more than their cells: a handbook is opened by its first search
+                await asyncio.gather(*running)
+                await self._start_workers(options.app, topology, resources)
         self._folder.write_state(options.regions, options.app)
         self._topology = topology
         self._progress(f"stack      ready in {time.monotonic() - start:.1f} s")
 
-    async def _start_model(self, port: int, threads: int) -> None:
+    async def _start_cell(self, cell: CellServer) -> None:
+        await self._timed(
+            start_cell(cell, self._servers), f"cell       {cell.name}  {cell.ui or cell.address}"
+        )
+
+    async def _start_tools(self, port: int) -> None:
+        names = ", ".join((*OVER_HTTP, *OVER_MCP))
+        await self._timed(start_tools(self._servers, port=port), f"tools      {names}")
+
+    async def _start_model(self, port: int) -> None:
         weights = await asyncio.to_thread(found_weights)
         if weights is None:
             await self._fetch_weights()
             weights = await asyncio.to_thread(found_weights)
         if weights is None:
             raise StackError("the weights of the chat model are gone again; is something emptying the cache?")
+        threads = self.options.model_threads or default_threads()
         starting = start_model_server(self._servers, port=port, threads=threads, weights=weights)
         await self._timed(starting, f"model      {CHAT_MODEL}")
 
@@ -185,9 +189,9 @@ class Stack:
             if await process.exited() != 0:
                 raise process.failure("cannot be fetched")
 
-    async def _start_embedding(
-        self, port: int, threads: int, regions: tuple[Region, ...], files: list[Path]
-    ) -> None:
+    async def _start_embedding(self, port: int, regions: tuple[Region, ...], files: list[Path]) -> None:
+        # its threads do not wait for each other, each embeds another text: all cores can work
+        threads = self.options.model_threads or os.cpu_count() or 1
         starting = start_embedding_server(self._servers, port=port, threads=threads)
         await self._timed(starting, f"model      {EMBEDDING_MODEL}")
         if not files:
