@@ -1,0 +1,126 @@
+"""``edgeward up`` and ``edgeward run`` as a user has them: two processes and the embedded stack."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parent.parent.parent
+EDGEWARD = (sys.executable, "-m", "orchestrator.cli")
+
+pytestmark = pytest.mark.timeout(400)
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[subprocess.Popen[str], Path]]:
+    folder = tmp_path_factory.mktemp("stack")
+    process = subprocess.Popen(
+        [
+            *EDGEWARD,
+            *("up", "--app", "tests.cli.guide:app", "--port", "0", "--folder", str(folder)),
+            *("--regions", "eu-central,us-east", "--docs", "docs/concepts.md", "--db", str(folder / "db")),
+        ],
+        cwd=CHECKOUT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+    assert process.stdout is not None
+    said: list[str] = []
+    for line in process.stdout:
+        said.append(line)
+        if line.startswith("Stop: Ctrl-C"):
+            break
+    else:
+        raise AssertionError(f"the stack did not come up: {process.stderr.read() if process.stderr else ''}")
+    assert any("/namespaces/eu-central/workflows" in line for line in said)
+    yield process, folder
+    process.kill()
+    process.wait()
+
+
+def ask(folder: Path, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*EDGEWARD, "run", *arguments, "--folder", str(folder)],
+        cwd=CHECKOUT,
+        input=stdin,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+def test_a_run_is_answered_near_its_user(stack: tuple[subprocess.Popen[str], Path]) -> None:
+    _, folder = stack
+    told = ask(
+        folder, "guide", "--origin", "Boston", "--input", "-", "--output", "json", stdin="What is a cell?\n"
+    )
+    assert told.returncode == 0, told.stderr
+    run = json.loads(told.stdout)
+    assert (run["home"], run["cell"]) == ("us-east", "us-east")
+    assert [step["step"] for step in run["steps"]] == ["find", "say"]
+    assert {step["place"] for step in run["steps"]} == {"us-east"}
+    assert run["steps"][0]["dispatch"] == "inline"
+    assert "Temporal" in " ".join(run["result"]["passages"])
+
+
+def test_people_see_the_answer_stream_and_a_table(stack: tuple[subprocess.Popen[str], Path]) -> None:
+    _, folder = stack
+    told = ask(folder, "guide", "--origin", "Lisbon", "--input", "What is a cell?", "--residency", "EU")
+    assert told.returncode == 0, told.stderr
+    assert "[say · eu-central] " in told.stdout
+    assert "home eu-central · cell eu-central · residency EU" in told.stdout
+    assert "predicted ms" in told.stdout
+
+
+def test_what_a_user_gets_wrong_is_told(stack: tuple[subprocess.Popen[str], Path]) -> None:
+    _, folder = stack
+    assert ask(folder, "nobody", "--origin", "Lisbon", "--input", "x").returncode == 2
+    refused = ask(folder, "guide", "--origin", "Lisbon", "--input", "x", "--residency", "JP")
+    assert refused.returncode == 1
+    assert "because of the rule 'residency'" in refused.stderr
+    refused = subprocess.run(
+        [*EDGEWARD, "up", "--folder", str(folder), "--app", "tests.cli.guide:app", "--port", "0"],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert refused.returncode == 1
+    assert "a stack runs in" in refused.stderr
+
+
+def test_control_c_ends_everything(stack: tuple[subprocess.Popen[str], Path]) -> None:
+    process, folder = stack
+    assert processes_of(folder)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    assert processes_of(folder) == []
+    assert (
+        ask(folder, "guide", "--origin", "Lisbon", "--input", "x", "--app", "tests.cli.guide:app").returncode
+        == 1
+    )
+
+
+def processes_of(folder: Path) -> list[str]:
+    """Command lines of the living processes that name the folder."""
+    found: list[str] = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal() and int(entry.name) != os.getpid():
+            try:
+                line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except OSError:
+                continue
+            if str(folder) in line:
+                found.append(line)
+    return found
