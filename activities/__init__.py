@@ -1,7 +1,7 @@
 """The steps that ship: model calls, lookups and tools. Each is a decorator and a call to a backend."""
 
-from activities.answers import Judgement, Opinion, Verdict, answer, check, draft, judge
-from activities.choices import Choice, Note, Style, choose, conclude
+from activities.answers import Judgement, Report, Verdict, answer, check, judge
+from activities.choices import Choice, Note, Style, choose, conclude, find_places
 from activities.retrieval import Passage, Quote, focus, quote, retrieve
 from activities.shop import Customer, Product, find_products, look_up, rank, recommend
 from activities.tools import (
@@ -21,10 +21,10 @@ __all__ = [
     "Judgement",
     "Note",
     "Observation",
-    "Opinion",
     "Passage",
     "Product",
     "Quote",
+    "Report",
     "Style",
     "Verdict",
     "answer",
@@ -33,7 +33,7 @@ __all__ = [
     "choose",
     "conclude",
     "distance",
-    "draft",
+    "find_places",
     "find_products",
     "focus",
     "judge",

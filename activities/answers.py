@@ -1,14 +1,14 @@
-"""Steps that answer from passages, check an answer, and judge between answers."""
+"""Steps that judge between reports, answer from passages, and check an answer."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
 
-from activities.retrieval import Passage
+from activities.retrieval import RELEVANT, Passage
 from activities.texts import cosine, is_repetitive, numbers, sentences, share, terms
 from activities.values import Value
-from orchestrator import Needs, backends, emit, step
+from orchestrator import Needs, backends, step
 from orchestrator.backends import Message
 
 MAX_TOKENS = 80
@@ -18,6 +18,9 @@ SUPPORTED = 0.75
 NEAR = 0.85
 """Cosine similarity of an answer and the sentence of the passages next to it. Of
 multilingual-e5-small, where two sentences about different things reach 0.8."""
+
+ALSO_NEAR = 0.02
+"""How much less similar than the best passage another may be to be answered from as well."""
 
 EXAMPLE = (
     Message.user(
@@ -39,20 +42,21 @@ class Verdict(Value):
     reason: str
 
 
-class Opinion(Value):
-    """An answer, who gave it, and what its check found."""
+class Report(Value):
+    """What an expert found."""
 
-    panelist: str
-    text: str
-    verdict: Verdict
-    sources: tuple[str, ...] = ()
+    expert: str
+    passages: tuple[Passage, ...] = ()
 
 
 class Judgement(Value):
-    """Which opinion won, and why."""
+    """Which report bears on the question most, and why."""
 
-    winner: int
-    """Position among the opinions."""
+    winner: int | None
+    """Position among the reports; None where none bears on it."""
+
+    passages: tuple[str, ...] = ()
+    """The parts of it to answer from, by id."""
 
     reason: str
 
@@ -65,19 +69,6 @@ class Judgement(Value):
 async def answer(question: str, passages: list[Passage]) -> str:
     """A short answer from the passages, streamed to the user as the model writes it."""
     reply = await backends.model("chat").chat_streaming(
-        _prompt(question, passages), max_tokens=MAX_TOKENS, temperature=0, stop=["\n"]
-    )
-    return reply.text.strip()
-
-
-@step(
-    needs=Needs(model="chat"),
-    timeout=timedelta(seconds=120),
-    expected=(timedelta(seconds=1), timedelta(seconds=4)),
-)
-async def draft(question: str, passages: list[Passage]) -> str:
-    """Like ``answer``, for another step to read: nothing of it goes to the user."""
-    reply = await backends.model("chat").chat(
         _prompt(question, passages), max_tokens=MAX_TOKENS, temperature=0, stop=["\n"]
     )
     return reply.text.strip()
@@ -120,25 +111,32 @@ async def check(question: str, text: str, passages: list[Passage]) -> Verdict:
     timeout=timedelta(seconds=60),
     expected=(timedelta(milliseconds=60), timedelta(milliseconds=300)),
 )
-async def judge(opinions: list[Opinion]) -> Judgement:
-    """The opinion that is grounded best and that the others agree with most; it goes to the user.
+async def judge(question: str, reports: list[Report]) -> Judgement:
+    """The report with the passage that is nearest to the question, and that passage's neighbours.
 
-    Only opinions that hold take part, if there are any. Agreement is the mean similarity to the
-    other opinions, so that one that stands alone has to be grounded better than the rest.
+    By meaning, not by a model's opinion of its colleagues: cosine similarity of the question and
+    each passage. Passages that are nearly as near as the nearest are answered from too.
     """
-    vectors = await backends.model("embed").embed([opinion.text or "-" for opinion in opinions])
-    in_play = [i for i, opinion in enumerate(opinions) if opinion.verdict.holds] or range(len(opinions))
-
-    def agreement(i: int) -> float:
-        others = [cosine(vectors[i], vectors[j]) for j in range(len(opinions)) if j != i]
-        return sum(others) / len(others) if others else 1.0
-
-    winner = max(in_play, key=lambda i: opinions[i].verdict.score + agreement(i))
-    emit(opinions[winner].text)
+    parts = [(number, passage) for number, report in enumerate(reports) for passage in report.passages]
+    if not parts:
+        return Judgement(winner=None, reason="no expert found anything")
+    model = backends.model("embed")
+    [asked] = await model.embed([question], purpose="query")
+    vectors = await model.embed([passage.text for _, passage in parts])
+    scores = [cosine(asked, vector) for vector in vectors]
+    best = max(range(len(parts)), key=scores.__getitem__)
+    winner = parts[best][0]
+    if scores[best] < RELEVANT:
+        return Judgement(winner=None, reason=f"no report is near the question ({scores[best]:.2f})")
+    near = [
+        passage.id
+        for (number, passage), score in zip(parts, scores, strict=True)
+        if number == winner and score >= scores[best] - ALSO_NEAR
+    ]
     return Judgement(
         winner=winner,
-        reason=f"{opinions[winner].panelist}: {opinions[winner].verdict.reason}, "
-        f"agreement {agreement(winner):.2f}",
+        passages=tuple(near),
+        reason=f"{reports[winner].expert} is nearest to the question ({scores[best]:.2f})",
     )
 
 

@@ -80,11 +80,13 @@ async def focus(question: str, passages: list[Passage], keep: int = 3) -> list[P
         The passages that have one of them, with nothing else as their text; the nearest first.
     """
     kept: dict[str, Passage] = {}
-    texts: dict[str, list[str]] = {}
+    chosen: dict[str, list[str]] = {}
     for score, passage, sentence in (await _nearest(question, passages))[:keep]:
         kept.setdefault(passage.id, passage.model_copy(update={"score": score}))
-        texts.setdefault(passage.id, []).append(sentence)
-    return [passage.model_copy(update={"text": " ".join(texts[id])}) for id, passage in kept.items()]
+        chosen.setdefault(passage.id, []).append(sentence)
+    return [
+        passage.model_copy(update={"text": _in_order(passage, chosen[id])}) for id, passage in kept.items()
+    ]
 
 
 @step(
@@ -102,6 +104,10 @@ async def quote(question: str, passages: list[Passage]) -> Quote:
     _, passage, sentence = found[0]
     emit(sentence)
     return Quote(text=sentence, source=passage.title)
+
+
+def _in_order(passage: Passage, chosen: list[str]) -> str:
+    return " ".join(sentence for sentence in sentences(passage.text) if sentence in chosen)
 
 
 async def _nearest(question: str, passages: list[Passage]) -> list[tuple[float, Passage, str]]:

@@ -85,14 +85,16 @@ async def rank(wish: str, products: list[Product], count: int = 3) -> list[Produ
     expected=(timedelta(seconds=1), timedelta(seconds=4)),
 )
 async def recommend(customer: Customer, products: list[Product]) -> str:
-    """Two sentences about the products, streamed to the user as the model writes them."""
+    """A sentence about the products, streamed to the user as the model writes it."""
     messages = [
-        Message.system("You help in an outdoor shop. Recommend the products in one friendly sentence."),
-        Message.user("Likes: paddling, water. Products: dry bag, 20 l; sea kayak paddle."),
-        Message.assistant("For your days on the water, take the 20 l dry bag and the sea kayak paddle."),
+        Message.system("You recommend products in one friendly sentence."),
+        Message.user("I like paddling and water. Recommend: a dry bag and a sea kayak paddle."),
+        Message.assistant("For your days on the water, I recommend the dry bag and the sea kayak paddle."),
+        Message.user("I like running. Recommend: trail running shoes."),
+        Message.assistant("For your next run, I recommend the trail running shoes."),
         Message.user(
-            f"Likes: {', '.join(customer.interests)}. "
-            f"Products: {'; '.join(product.name for product in products)}."
+            f"I like {' and '.join(customer.interests)}. "
+            f"Recommend: {' and '.join(product.name for product in products)}."
         ),
     ]
     reply = await backends.model("chat").chat_streaming(messages, max_tokens=80, temperature=0, stop=["\n"])

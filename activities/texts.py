@@ -10,6 +10,8 @@ LONGEST_SENTENCE = 400
 """Characters. A table or a code block is one sentence as far as punctuation goes."""
 
 _ENDS = re.compile(r"(?<=[.!?])[\"”“»)]?\s+(?=[^\W_a-zà-ÿ]|[\"„“«(])|\n\s*\n|\n(?=[-*|] )")
+_CODE = re.compile(r"```.*?(```|\Z)", re.DOTALL)
+_MARKS = re.compile(r"^[-*] |\*\*|`|(?<!\S)\|+(?!\S)|\|[-|: ]+\|")
 _WORD = re.compile(r"\w+(?:[.,]\d+)*")
 _STOP = frozenset(
     """
@@ -19,15 +21,22 @@ _STOP = frozenset(
     aber als am an auf aus auch bei dass das dem den der des die durch ein eine einem einen einer eines er es
     für hat hatte haben ich im in ist kann man mit nicht nur oder sich sie sind über um und vom von wann war
     waren warum was welche welcher welches wer werden wie wir wird wo worden wurde wurden zu zum zur
-    """.split()
+    """.split()  # noqa: SIM905 -- as a list it fills a page
 )
 """English and German words that say nothing about a subject."""
 
 
 def sentences(text: str) -> list[str]:
-    """The sentences of a text, or of a piece of Markdown."""
-    parts = (" ".join(part.split()) for part in _ENDS.split(text))
-    return [part[:LONGEST_SENTENCE] for part in parts if any(character.isalnum() for character in part)]
+    """The sentences of a text, or of a piece of Markdown without its marks and code blocks.
+
+    Questions are left out: a heading that asks what a reader asks is no answer.
+    """
+    parts = (" ".join(_MARKS.sub(" ", part.strip()).split()) for part in _ENDS.split(_CODE.sub("", text)))
+    return [
+        part[:LONGEST_SENTENCE]
+        for part in parts
+        if any(character.isalnum() for character in part) and not part.endswith("?")
+    ]
 
 
 def terms(text: str) -> set[str]:
@@ -37,8 +46,8 @@ def terms(text: str) -> set[str]:
         if any(character.isdigit() for character in word):
             found.add(_number(word))
         elif word.casefold() not in _STOP and (len(word) > 3 or word[0].isupper()):
-            # six letters stand for a word in its other forms: placed, places, placement
-            found.add(word.casefold()[:6])
+            # five letters stand for a word in its other forms: placed, places, placement
+            found.add(word.casefold()[:5])
     return found
 
 

@@ -97,8 +97,8 @@ class ModelTool:
 
     step: Callable[[Any], Awaitable[Observation]]
     takes: type[Value]
-    example: tuple[str, Value]
-    """A question and the arguments that it leads to: small models copy, they do not read schemas."""
+    examples: tuple[tuple[str, Value], ...]
+    """Questions and the arguments that they lead to: small models copy, they do not read schemas."""
 
     @property
     def description(self) -> ToolDescription:
@@ -116,15 +116,43 @@ TOOLS: Mapping[str, ModelTool] = {
         ModelTool(
             distance,
             Journey,
-            ("How long is the way from Rome to Oslo?", Journey(origin="Rome", destination="Oslo")),
+            (
+                ("How long is the way from Rome to Oslo?", Journey(origin="Rome", destination="Oslo")),
+                ("How far is it from New Delhi to Cairo?", Journey(origin="New Delhi", destination="Cairo")),
+            ),
         ),
-        ModelTool(local_time, City, ("How late is it now in Cairo?", City(city="Cairo"))),
-        ModelTool(population, City, ("How big is the population of Lima?", City(city="Lima"))),
-        ModelTool(calculator, Expression, ("What does 3 + 4 make?", Expression(expression="3 + 4"))),
+        ModelTool(
+            local_time,
+            City,
+            (
+                ("How late is it now in Cairo?", City(city="Cairo")),
+                ("What time is it in New Delhi?", City(city="New Delhi")),
+            ),
+        ),
+        ModelTool(
+            population,
+            City,
+            (
+                ("How big is the population of Lima?", City(city="Lima")),
+                ("How many people live in Buenos Aires?", City(city="Buenos Aires")),
+            ),
+        ),
+        ModelTool(
+            calculator,
+            Expression,
+            (
+                ("What does 3 + 4 make?", Expression(expression="3 + 4")),
+                ("What is 12 * (5 - 2)?", Expression(expression="12 * (5 - 2)")),
+            ),
+        ),
         ModelTool(
             unit_conversion,
             Quantity,
-            ("What are 5 kilograms in pounds?", Quantity(value=5, source="kg", target="lb")),
+            (
+                ("How many pounds are 5 kilograms?", Quantity(value=5, source="kg", target="lb")),
+                ("How many kilometres are 3 miles?", Quantity(value=3, source="mi", target="km")),
+            ),
         ),
     )
 }
+"""By the name of the step: what ``react`` offers to its model."""

@@ -6,7 +6,7 @@ from activities import (
     check,
     choose,
     conclude,
-    draft,
+    find_places,
     find_products,
     focus,
     judge,
@@ -17,23 +17,23 @@ from activities import (
     retrieve,
 )
 from orchestrator import Application
-from workflows.panel import AmericanReader, AsianReader, EuropeanReader, Panel
+from workflows.panel import Librarian, Panel, Statistician, Surveyor
 from workflows.personalise import Personalise
 from workflows.react import React
 from workflows.research import Research
 
 app = Application(
-    agents=[Research, React, Panel, EuropeanReader, AmericanReader, AsianReader, Personalise],
+    agents=[Research, React, Panel, Librarian, Statistician, Surveyor, Personalise],
     steps=[
         retrieve,
         focus,
         quote,
         answer,
-        draft,
         check,
         judge,
         choose,
         conclude,
+        find_places,
         look_up,
         find_products,
         rank,

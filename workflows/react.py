@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from temporalio import workflow
+from temporalio.exceptions import ApplicationError
 
 with workflow.unsafe.imports_passed_through():
-    from pydantic import Field, ValidationError
+    from pydantic import Field, ValidationError, field_validator
 
     from activities.choices import Choice, Note, Style, choose, conclude
     from activities.tools import TOOLS
@@ -17,7 +18,7 @@ class Task(Value):
     """Something to find out with tools."""
 
     task: str = Field(min_length=1)
-    tools: tuple[str, ...] = tuple(TOOLS)
+    tools: tuple[str, ...] = Field(default=tuple(TOOLS), min_length=1)
     """What the model may use."""
 
     max_turns: int = Field(default=4, ge=1, le=20)
@@ -25,6 +26,14 @@ class Task(Value):
 
     style: Style = "schema"
     """``native`` for models with tool calls of their own; ``schema`` works with every endpoint."""
+
+    @field_validator("tools")
+    @classmethod
+    def _exist(cls, tools: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = sorted(set(tools) - set(TOOLS))
+        if unknown:
+            raise ValueError(f"{', '.join(unknown)} is no tool; choose from {', '.join(TOOLS)}")
+        return tools
 
 
 class Finding(Value):
@@ -38,25 +47,23 @@ class Finding(Value):
     """How often the model chose."""
 
 
-@agent(
-    name="react",
-    steps={choose: 2, conclude: 1, **{tool.step: 1 / len(TOOLS) for tool in TOOLS.values()}},
-)
+@agent(name="react", steps={choose: 2, conclude: 1})
 class React:
     """Shows steps that a model picks at run time: each tool is a step, placed where it is offered.
 
-    The loop ends when the model has enough, when it repeats itself, or at ``max_turns``. A tool
-    that reports an error has said something too; the model sees it and may try otherwise.
+    Tools are not declared: nobody knows which one a run will use, so they are placed and do not
+    weigh, and one that the run's residency rules out keeps no run from starting. The loop ends
+    when the model has enough, when it repeats itself, or at ``max_turns``. A tool that reports an
+    error, or may not be used, has said something too; the model may try otherwise.
     """
 
     @workflow.run
     async def run(self, task: Task) -> Finding:
         """Find something out."""
-        tools = [name for name in task.tools if name in TOOLS]
         notes: list[Note] = []
         turns = 0
         while turns < task.max_turns:
-            choice = await call(choose, task.task, notes, tools, task.style)
+            choice = await call(choose, task.task, notes, list(task.tools), task.style)
             turns += 1
             if choice.tool is None or _is_known(choice, notes):
                 break
@@ -71,7 +78,12 @@ class React:
         except ValidationError as error:
             wrong = ", ".join(str(finding["loc"][0]) for finding in error.errors() if finding["loc"])
             return Note(tool=name, arguments=choice.arguments, said=f"wrong arguments: {wrong}", failed=True)
-        seen = await call(tool.step, arguments)
+        try:
+            seen = await call(tool.step, arguments)
+        except ApplicationError as error:
+            if error.type != "PlacementError":
+                raise
+            return Note(tool=name, arguments=choice.arguments, said="not allowed in this run", failed=True)
         return Note(tool=name, arguments=choice.arguments, said=seen.text, failed=seen.failed)
 
 
