@@ -23,6 +23,14 @@ class Network:
         probed = self._probed.get((a, b))
         return self._topology.rtt_ms(a, b) if probed is None else probed
 
+    def rtts_to_own_cell_ms(self) -> list[float]:
+        """From every region of the topology, in its order, to the server of its own cell."""
+        known = self._topology.rtts_to_own_cell_ms
+        if not self._probed:
+            return list(known)
+        ends = ((region.name, self._topology.cell(region.cell).region) for region in self._topology.regions)
+        return [self._probed.get(pair, rtt_ms) for pair, rtt_ms in zip(ends, known, strict=True)]
+
     def rtts_to_ms(self, target: str) -> list[float]:
         """From every region of the topology, in its order, to one of them."""
         known = self._topology.rtts_to_ms(target)

@@ -138,6 +138,7 @@ class _Planner:
     def _homes(self, origin: Origin, homes: Collection[str] | None) -> Iterable[_Home]:
         """The homes that the rules leave, with a lower bound of what the run takes from each."""
         network, root = self._search.network, self._search.root
+        to_own_cell_ms = network.rtts_to_own_cell_ms()
         start_ms: dict[str, float] = {}
         for cell in self._topology.cells:
             # a request and its answer from the origin to the cell: for the start, for the result
@@ -150,7 +151,7 @@ class _Planner:
             if exclusion:
                 self._excluded[region.name] = exclusion
                 continue
-            to_cell_ms = network.rtt_ms(region.name, self._topology.cell(region.cell).region)
+            to_cell_ms = to_own_cell_ms[index]
             # the home worker fetches the workflow task from its cell
             to_first_step_ms = start_ms[region.cell] + to_cell_ms
             least_ms = to_first_step_ms + self._search.least_ms(root, to_cell_ms)

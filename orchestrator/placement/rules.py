@@ -85,7 +85,7 @@ def summary(excluded: Mapping[str, Exclusion]) -> str:
 
 
 def _residency(region: Region, residency: Residency) -> Exclusion | None:
-    if residency.permits(region):
+    if not residency.clauses or residency.permits(region):
         return None
     lies_in = ", ".join(sorted(region.jurisdictions))
     return Exclusion(rule="residency", reason=f"lies in {lies_in}, not in {residency}")

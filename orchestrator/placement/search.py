@@ -224,7 +224,7 @@ class Search:
                 name,
                 self._indexes[region],
                 self.network.rtts_to_ms(region),
-                [self.topology.is_served(name, other) for other in self.topology.regions],
+                [not other.serves or name in other.serves for other in self.topology.regions],
             )
         return view
 
@@ -433,4 +433,4 @@ def _latency_then_price(entry: Option | Choice) -> tuple[float, float]:
 
 
 def _price(region: Region, requirements: Requirements) -> float:
-    return sum(offer.price for offer in region.offers if offer.key in requirements.offers)
+    return sum(map(region.prices.__getitem__, requirements.offers))

@@ -228,9 +228,14 @@ class Region(_Value):
         return self
 
     @cached_property
+    def prices(self) -> dict[OfferKey, float]:
+        """Of one call of each offer."""
+        return {offer.key: offer.price for offer in self.offers}
+
+    @cached_property
     def offered(self) -> frozenset[OfferKey]:
         """Kind and name of everything it offers."""
-        return frozenset(offer.key for offer in self.offers)
+        return frozenset(self.prices)
 
     @cached_property
     def offered_names(self) -> frozenset[str]:
@@ -331,6 +336,11 @@ class Topology(_Value):
             return measured
         here, there = self.region(a), self.region(b)
         return INSIDE_A_REGION_MS if a == b else estimated_rtt_ms(here.coordinates, there.coordinates)
+
+    @cached_property
+    def rtts_to_own_cell_ms(self) -> tuple[float, ...]:
+        """The same from every region, in order, to the server of its own cell."""
+        return tuple(self.rtt_ms(region.name, self.cell(region.cell).region) for region in self.regions)
 
     def rtts_to_ms(self, target: str) -> tuple[float, ...]:
         """The same from every region, in order, to one of them; kept for the next time."""
