@@ -43,6 +43,17 @@ AppOption = Annotated[
     str,
     typer.Option("--app", "-a", envvar="EDGEWARD_APP", help="The application, as module:attribute."),
 ]
+ServedAppOption = Annotated[
+    str | None,
+    typer.Option(
+        "--app",
+        "-a",
+        envvar="EDGEWARD_APP",
+        help="The application, as module:attribute. Default: what the running stack serves, "
+        "else the agents that ship.",
+        show_default=False,
+    ),
+]
 OriginOption = Annotated[
     str, typer.Option("--origin", help="Where the user is: a region, a country code, lat,lon or a city.")
 ]

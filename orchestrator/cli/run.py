@@ -15,12 +15,12 @@ from orchestrator.cli.conversation import converse, finished, start
 from orchestrator.cli.inputs import argument, read_input
 from orchestrator.cli.options import (
     DEFAULT_FOLDER,
-    AppOption,
     FolderOption,
     OriginOption,
     Output,
     OutputOption,
     ResidencyOption,
+    ServedAppOption,
     TopologyOption,
     found_stack,
     run_to_end,
@@ -41,7 +41,7 @@ def run(
         str | None, typer.Option("--input", "-i", help="Text, a JSON object, or - for standard input.")
     ] = None,
     residency: ResidencyOption = None,
-    application: AppOption | None = None,
+    application: ServedAppOption = None,
     topology: TopologyOption = None,
     folder: FolderOption = DEFAULT_FOLDER,
     output: OutputOption = Output.TEXT,

@@ -15,7 +15,7 @@ from temporalio.client import Client, Plugin
 from orchestrator.agents import AgentDefinition, agent_definition
 from orchestrator.application import Application
 from orchestrator.client.run import EdgeRun
-from orchestrator.dispatch import EdgewardPlugin, RunPlanner, connect_cell, starting
+from orchestrator.dispatch import RECEIPT_LIMIT, EdgewardPlugin, RunPlanner, connect_cell, starting
 from orchestrator.errors import CellUnavailableError, ConfigurationError
 from orchestrator.fleet import Fleet
 from orchestrator.geography import Origin
@@ -219,7 +219,7 @@ class EdgeClient:
         return self._cells[name]
 
     def _plan(self, definition: AgentDefinition, origin: str | Origin, narrowed: Requirements) -> Plan:
-        return self._planner.plan(definition, origin, narrowed=narrowed)
+        return self._planner.plan(definition, origin, narrowed=narrowed, limit=RECEIPT_LIMIT)
 
 
 async def _reached(cell: str, starting: Awaitable[ResultT]) -> ResultT:

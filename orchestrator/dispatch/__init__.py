@@ -5,11 +5,12 @@ from orchestrator.dispatch.client_interceptor import starting
 from orchestrator.dispatch.headers import Assignment, assignment_of, plan_of
 from orchestrator.dispatch.payloads import LIMIT_BYTES
 from orchestrator.dispatch.plugin import EdgewardPlugin
-from orchestrator.dispatch.run_planner import RunPlanner
+from orchestrator.dispatch.run_planner import RECEIPT_LIMIT, RunPlanner
 from orchestrator.dispatch.site import Publish, Site
 
 __all__ = [
     "LIMIT_BYTES",
+    "RECEIPT_LIMIT",
     "Assignment",
     "EdgewardPlugin",
     "Publish",

@@ -84,7 +84,7 @@ class PlanningOutbound(OutboundInterceptor):
         plan = _starting.get() or self._plan_run(input.workflow, input.task_queue)
         if plan is None:
             return
-        input.headers = with_plan(input.headers, plan.compact())
+        input.headers = with_plan(input.headers, plan)
         input.static_summary = input.static_summary or (
             f"home {plan.home} · {plan.latency_ms:.0f} ms predicted · residency {plan.residency}"
         )

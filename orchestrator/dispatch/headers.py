@@ -38,7 +38,7 @@ class Assignment(BaseModel):
 
     dispatch: Dispatch = "queue"
     predicted_ms: float | None = None
-    residency: Residency = Residency()
+    residency: Residency
     """Checked once more by the worker that receives the step."""
 
     receipt: StepPlan | None = None

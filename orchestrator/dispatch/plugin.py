@@ -23,7 +23,7 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 from orchestrator.application import Application
 from orchestrator.dispatch.activity_interceptor import StepInbound
 from orchestrator.dispatch.client_interceptor import PlanningOutbound, PlanRun
-from orchestrator.dispatch.run_planner import RunPlanner
+from orchestrator.dispatch.run_planner import RECEIPT_LIMIT, RunPlanner
 from orchestrator.dispatch.site import Site
 from orchestrator.dispatch.workflow_interceptor import PlacingInbound
 from orchestrator.errors import ConfigurationError, EdgewardError
@@ -148,6 +148,7 @@ class EdgewardPlugin(SimplePlugin):
             self._origin or assumed,
             homes=[assumed],
             inline=home is not None,
+            limit=RECEIPT_LIMIT,
         )
 
     def _region_names(self) -> list[str]:

@@ -12,6 +12,10 @@ from orchestrator.placement import AgentProfile, Plan, Snapshot, StepProfile, pl
 from orchestrator.requirements import Needs, Requirements, requirements
 from orchestrator.topology import Topology
 
+RECEIPT_LIMIT = 16
+"""Candidates and exclusions in each receipt of a run that starts. The plan travels in a header and is
+kept by the history; over hundreds of regions the whole receipt does not belong there."""
+
 
 class RunPlanner:
     """Plans runs over one topology, with the readings of the moment.
@@ -50,6 +54,7 @@ class RunPlanner:
         narrowed: Requirements | None = None,
         homes: Iterable[str] | None = None,
         inline: bool = True,
+        limit: int | None = None,
     ) -> Plan:
         """Plan a run.
 
@@ -59,6 +64,7 @@ class RunPlanner:
             narrowed: Requirements of this very run.
             homes: The regions that may be its home; all if left out.
             inline: False where the workers of the home are not known to have the steps.
+            limit: At most so many candidates and exclusions in each receipt; all if left out.
 
         Raises:
             UnknownOriginError: The origin means nothing.
@@ -79,6 +85,7 @@ class RunPlanner:
             requirements=narrowed,
             homes=homes,
             usual_home=self._usual_homes.get(usual),
+            limit=limit,
         )
         if len(self._usual_homes) > 10_000:
             self._usual_homes.clear()

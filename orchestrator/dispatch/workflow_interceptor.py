@@ -115,9 +115,11 @@ class PlacingOutbound(WorkflowOutboundInterceptor):
             input.headers = with_plan(input.headers, self._plan)
             return await super().start_child_workflow(input)
         narrowed = current_requirements()
-        if narrowed is not None and not narrowed.residency.covers(below.home_jurisdictions):
+        if narrowed is not None:
+            below = below.narrowed(narrowed.residency)
+        if not below.residency.covers(below.home_jurisdictions):
             raise _refused(
-                f"sub-agent {input.workflow} has its home in {below.home}, outside {narrowed.residency}; "
+                f"sub-agent {input.workflow} has its home in {below.home}, outside {below.residency}; "
                 "declare the residency on the agent instead of a block",
                 rule="residency",
             )
@@ -139,7 +141,7 @@ class PlacingOutbound(WorkflowOutboundInterceptor):
         return Assignment(
             sequence=self._sequence,
             root_workflow_id=info.root.workflow_id if info.root else info.workflow_id,
-            residency=_narrowed(plan.residency),
+            residency=_narrowed(plan.root.residency),
         )
 
     def _choose(self, plan: Plan, activity: str) -> _Choice | None:

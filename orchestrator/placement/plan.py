@@ -117,6 +117,31 @@ class AgentPlan(_Value):
             return exact
         return next((plan for pattern, plan in self.steps.items() if fnmatchcase(name, pattern)), None)
 
+    def narrowed(self, residency: Residency) -> AgentPlan:
+        """The same plan under one more residency: places outside it are gone, here and below.
+
+        Homes stay; whoever starts the agent sees from ``home_jurisdictions`` whether it may.
+        """
+        steps = {
+            name: step.model_copy(
+                update={
+                    "candidates": tuple(
+                        candidate
+                        for candidate in step.candidates
+                        if residency.covers(candidate.jurisdictions)
+                    )
+                }
+            )
+            for name, step in self.steps.items()
+        }
+        return self.model_copy(
+            update={
+                "residency": self.residency.narrowed(residency),
+                "steps": steps,
+                "handoffs": {name: below.narrowed(residency) for name, below in self.handoffs.items()},
+            }
+        )
+
     def walk(self) -> Iterator[AgentPlan]:
         """This agent and all below it."""
         yield self

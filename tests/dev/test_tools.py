@@ -8,8 +8,9 @@ from mcp.client.streamable_http import streamable_http_client
 
 from orchestrator.backends import Backends
 from orchestrator.dev.processes import Supervisor, free_ports
+from orchestrator.dev.serve_tools import LARGEST_BODY
 from orchestrator.dev.tool_functions import OVER_HTTP, OVER_MCP
-from orchestrator.dev.tools import LARGEST_BODY, start_tools
+from orchestrator.dev.tools import start_tools
 from orchestrator.errors import ToolError
 from orchestrator.geography import Coordinates
 from orchestrator.topology import Offer, Region

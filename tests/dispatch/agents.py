@@ -110,6 +110,16 @@ class Choir:
         return [await call(think, word), voice, *printed]
 
 
+@agent(steps={think: 1}, handoffs={Printer: 1})
+class NarrowedHandoff:
+    """Narrows the residency of a sub-agent."""
+
+    @workflow.run
+    async def run(self, residency: str) -> list[Seen]:
+        with placing(residency=residency):
+            return await handoff(Printer.run, "inside")
+
+
 @agent(steps={fail: 1})
 class Failing:
     @workflow.run
@@ -139,6 +149,6 @@ class Large:
 
 
 application = Application(
-    agents=[Tour, Narrowed, Voice, Printer, Choir, Failing, AuthorsQueue, Large],
+    agents=[Tour, Narrowed, NarrowedHandoff, Voice, Printer, Choir, Failing, AuthorsQueue, Large],
     steps=[think, press, pay, fail, echo, inflate],
 )

@@ -12,6 +12,7 @@ from tests.dispatch.agents import (
     Failing,
     Large,
     Narrowed,
+    NarrowedHandoff,
     Tour,
 )
 
@@ -101,6 +102,16 @@ async def test_a_block_that_leaves_no_place_fails_the_run_with_its_rule(edge: Ed
     error = innermost(failed.value)
     assert error.type == "PlacementError"
     assert "none lies in JP" in str(error)
+
+
+async def test_a_block_narrows_the_residency_of_a_sub_agent_and_its_steps(edge: EdgeClient) -> None:
+    run = await edge.start(NarrowedHandoff.run, "IE", origin="frankfurt")
+    assert {seen.region for seen in await run.result()} == {"dublin"}
+    run = await edge.start(NarrowedHandoff.run, "DE", origin="frankfurt")
+    with pytest.raises(WorkflowFailureError) as failed:
+        await run.result()
+    assert innermost(failed.value).type == "PlacementError"
+    assert "sub-agent Printer has its home in dublin, outside DE" in str(innermost(failed.value))
 
 
 async def test_an_impossible_residency_is_an_error_before_the_start(edge: EdgeClient) -> None:
