@@ -16,6 +16,9 @@ from orchestrator.streams import StreamPiece
 from orchestrator.temporal_seams import workflow_run
 from orchestrator.trace import StepRecord
 
+LONGEST_VALUE = 300
+"""Characters of one field of a result that are printed."""
+
 
 async def converse(
     client: EdgeClient, agent: type, arguments: list[Any], *, origin: str, residency: str | None
@@ -108,9 +111,15 @@ def _print_result(result: Any, streamed: str) -> None:
         for name in type(result).model_fields:
             value = jsonable(getattr(result, name))
             if not (isinstance(value, str) and value.strip() and value.strip() in streamed):
-                print(f"{name}: {_one_line(value)}")
+                print(f"{name}: {_short(value)}")
     elif not (isinstance(result, str) and result.strip() in streamed):
-        print(_one_line(jsonable(result)))
+        print(_short(jsonable(result)))
+
+
+def _short(value: Any) -> str:
+    """On one line, and not longer than people read; ``--output json`` has all of it."""
+    line = " ".join(_one_line(value).split())
+    return line if len(line) <= LONGEST_VALUE else f"{line[: LONGEST_VALUE - 1]}…"
 
 
 def _one_line(value: Any) -> str:

@@ -194,7 +194,11 @@ class _End(asyncio.Protocol):
             self.reset()
         elif item is END:
             self._wrote_end = True
-            self.transport.write_eof()
+            try:
+                self.transport.write_eof()
+            except OSError:  # the other side has reset the connection, and nobody has read that yet
+                self.reset()
+                return
             self._close_if_both_ended()
             self.peer._close_if_both_ended()
         else:

@@ -1,6 +1,7 @@
 import asyncio
 import contextlib
-import time
+import socket
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from random import Random
@@ -243,3 +244,42 @@ async def test_a_view_reaches_the_true_addresses() -> None:
             assert url is not None
             assert await round_trip(address, b"to the cell") == b"to the cell"
             assert await round_trip(url.removeprefix("http://"), b"four") == b"4"
+
+
+async def test_an_end_that_meets_a_reset_breaks_nothing() -> None:
+    """The client resets while the server's orderly end is still on its way."""
+    wrong: list[dict[str, object]] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: wrong.append(context))
+    ending, ended = asyncio.Event(), asyncio.Event()
+
+    async def end_at_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            await reader.readexactly(1)
+            writer.write_eof()
+            ending.set()
+            await reader.read()
+        writer.close()
+        ended.set()
+
+    try:
+        async with serving(end_at_once) as target, DelayProxy(target, RTT) as proxy:
+            for _ in range(3):
+                ending.clear()
+                ended.clear()
+                _, writer = await connect(proxy.address)
+                writer.write(b"x")
+                # after its end the proxy does not read from the client any more, so it sees no reset
+                writer.write_eof()
+                async with asyncio.timeout(10):
+                    await ending.wait()
+                writer.transport.get_extra_info("socket").setsockopt(
+                    socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+                )
+                writer.transport.abort()
+                async with asyncio.timeout(10):
+                    await ended.wait()
+                await asyncio.sleep(RTT.total_seconds())  # until the server's end was due at the client
+    finally:
+        loop.set_exception_handler(None)
+    assert [context["message"] for context in wrong if "DelayLine" in str(context["message"])] == []
