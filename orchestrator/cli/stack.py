@@ -56,10 +56,10 @@ class Question(NamedTuple):
 
 DEMO = (
     Question("research", "Lisbon", "What is the home of a run?"),
-    Question("research", "Singapore", "When does a step run inline?"),
+    Question("research", "Singapore", "What is an offer?"),
     Question("research", "New York", "What does residency mean?", residency="EU"),
     Question("react", "Berlin", "How far is it from Lisbon to Tokyo in kilometres?"),
-    Question("panel", "Jakarta", "Should short steps run inline?"),
+    Question("panel", "Jakarta", "How many people live in Singapore?"),
     Question("personalise", "Chicago", "c-102"),
 )
 """Real questions from four continents: the shipped agents answer them from Edgeward's own documentation."""
