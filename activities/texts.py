@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
+from itertools import pairwise
+from typing import TypeVar
+
+T = TypeVar("T", bound=Hashable)
 
 LONGEST_SENTENCE = 400
 """Characters. A table or a code block is one sentence as far as punctuation goes."""
@@ -56,8 +60,14 @@ def numbers(text: str) -> set[str]:
     return {term for term in terms(text) if any(character.isdigit() for character in term)}
 
 
-def share(some: set[str], of: Iterable[str]) -> float:
-    """Which share of these terms is in the others; 1 where there is nothing to find."""
+def pairs(text: str) -> set[tuple[str, str]]:
+    """The pairs of neighbouring words of a text."""
+    words = [word.casefold() for word in _WORD.findall(text)]
+    return set(pairwise(words))
+
+
+def share(some: set[T], of: Iterable[T]) -> float:
+    """Which share of some things is among the others; 1 where there is nothing to find."""
     return len(some & set(of)) / len(some) if some else 1.0
 
 

@@ -69,6 +69,7 @@ async def test_an_answer_from_the_passages_holds(text):
         ("A home keeps a home keeps a home keeps a home keeps a home keeps.", "says nothing"),
         ("A home is a house where people cook and sleep.", "of its words"),
         ("The home is the region with 7 cells.", "1 of its numbers"),
+        ("History keeps region, run lives home exactly.", "of its word pairs"),
     ],
 )
 async def test_an_answer_that_is_made_up_does_not_hold(text, reason):

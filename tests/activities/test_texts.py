@@ -1,6 +1,6 @@
 import pytest
 
-from activities.texts import LONGEST_SENTENCE, cosine, is_repetitive, numbers, sentences, share, terms
+from activities.texts import LONGEST_SENTENCE, cosine, is_repetitive, numbers, pairs, sentences, share, terms
 
 
 def test_sentences_end_where_people_end_them_and_questions_are_left_out():
@@ -64,3 +64,8 @@ def test_cosine():
     assert cosine([1, 0], [2, 0]) == pytest.approx(1)
     assert cosine([1, 0], [0, 3]) == 0
     assert cosine([0, 0], [1, 0]) == 0
+
+
+def test_pairs_are_words_that_stand_together():
+    assert pairs("A run has a home.") == {("a", "run"), ("run", "has"), ("has", "a"), ("a", "home")}
+    assert pairs("Home") == set()
