@@ -10,7 +10,7 @@ FOLDER = Path(__file__).parent
 
 def main(arguments: list[str]) -> int:
     names = sorted(module.name for module in pkgutil.iter_modules([str(FOLDER)]) if module.name[0] != "_")
-    names = [name for name in names if name != "report"]
+    names = [name for name in names if hasattr(importlib.import_module(f"bench.{name}"), "main")]
     if not arguments:
         print("make bench BENCH=NAME runs one of:")
         for name in names:

@@ -25,12 +25,15 @@ def summary(values_ms: Sequence[float]) -> dict[str, float]:
     }
 
 
-def write(name: str, results: Sequence[dict[str, Any]]) -> Path:
-    """Writes ``bench/out/NAME.json``: the results and the machine that gave them."""
+def write(name: str, results: Sequence[dict[str, Any]], goals: Sequence[dict[str, Any]] = ()) -> Path:
+    """Writes ``bench/out/NAME.json``: the results, the goals and the machine that gave them."""
     OUT.mkdir(exist_ok=True)
     path = OUT / f"{name}.json"
     machine = {"python": platform.python_version(), "system": platform.platform()}
     path.write_text(
-        json.dumps({"bench": name, "machine": machine, "results": list(results)}, indent=2) + "\n"
+        json.dumps(
+            {"bench": name, "machine": machine, "goals": list(goals), "results": list(results)}, indent=2
+        )
+        + "\n"
     )
     return path

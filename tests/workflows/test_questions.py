@@ -1,23 +1,19 @@
 """Real questions through the whole ``research`` agent: English ones in one region, German ones in another."""
 
 import asyncio
-import hashlib
-import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import httpx
 import pytest
 
 from orchestrator import EdgeClient, Topology
 from orchestrator.backends import Backends, Point
-from orchestrator.dev.embedding_server import MODEL
 from orchestrator.dev.processes import free_ports
 from orchestrator.dev.stack import Stack
 from orchestrator.runtime import RegionWorker
 from orchestrator.topology import Offer
-from tests.shared_data import shared_data
+from tests.xquad import passage_vectors, passages, questions
 from workflows import app
 from workflows.research import Answer, Question, Research
 
@@ -26,10 +22,6 @@ pytestmark = pytest.mark.timeout(1800)
 QUESTIONS = 10
 LANGUAGES = {"en": "us-east", "de": "eu-central"}
 """Language of a corpus to the region of the stack whose cell and models serve it."""
-
-
-def lines(name: str) -> list[dict[str, str]]:
-    return [json.loads(line) for line in shared_data("rag", name).read_text(encoding="utf-8").splitlines()]
 
 
 def renamed(topology: Topology, folder: str, ports: list[int]) -> Topology:
@@ -55,23 +47,17 @@ def renamed(topology: Topology, folder: str, ports: list[int]) -> Topology:
     return Topology(cells=cells, regions=tuple(regions))
 
 
-async def index(topology: Topology, language: str, cache: Path) -> None:
-    """All passages of the corpus in the region's handbook. What was embedded once is kept."""
-    passages = lines(f"xquad_{language}_corpus.jsonl")
+async def index(topology: Topology, language: str, cache: pytest.Cache | None) -> None:
+    """All passages of the corpus in the region's handbook."""
     async with Backends(topology.region(f"xquad-{language}")) as backends:
-        texts = [passage["text"] for passage in passages]
-        kept = cache / f"{hashlib.sha256(''.join([MODEL, *texts]).encode()).hexdigest()}.json"
-        if not kept.exists():
-            batches = [texts[start : start + 16] for start in range(0, len(texts), 16)]
-            embedded = [await backends.model("embed").embed(batch) for batch in batches]
-            kept.write_text(json.dumps([vector for vectors in embedded for vector in vectors]))
+        vectors = await passage_vectors(language, backends.model("embed").embed, cache)
         points = [
             Point(
                 id=passage["_id"],
                 vector=tuple(vector),
                 payload={"title": passage["title"], "text": passage["text"]},
             )
-            for passage, vector in zip(passages, json.loads(kept.read_text()), strict=True)
+            for passage, vector in zip(passages(language), vectors, strict=True)
         ]
         await backends.collection("handbook").upsert(points, create=True)
 
@@ -80,7 +66,7 @@ async def index(topology: Topology, language: str, cache: Path) -> None:
 def corpora() -> None:
     """Skips where there are none, before a stack is started."""
     for language in LANGUAGES:
-        shared_data("rag", f"xquad_{language}_corpus.jsonl")
+        passages(language)
 
 
 @pytest.fixture(scope="module")
@@ -89,9 +75,8 @@ async def edge(
 ) -> AsyncIterator[EdgeClient]:
     folder = tmp_path_factory.mktemp("xquad")
     topology = renamed(stack.topology, str(folder), free_ports(len(LANGUAGES)))
-    cache = request.config.cache
     for language in LANGUAGES:
-        await index(topology, language, folder if cache is None else cache.mkdir("xquad"))
+        await index(topology, language, request.config.cache)
     workers = [RegionWorker(topology, region.name, app) for region in topology.regions]
     serving = [asyncio.create_task(worker.serve()) for worker in workers]
     async with httpx.AsyncClient() as http, asyncio.timeout(60):
@@ -133,10 +118,8 @@ async def ask(edge: EdgeClient, language: str, question: dict[str, str]) -> Aske
 
 @pytest.mark.parametrize("language", LANGUAGES)
 async def test_real_questions(edge: EdgeClient, language: str, capsys: pytest.CaptureFixture[str]):
-    questions = lines(f"xquad_{language}_queries.jsonl")
     # one after the other: the model has two cores, and they are the measure
-    chosen = questions[:: len(questions) // QUESTIONS][:QUESTIONS]
-    asked = [await ask(edge, language, question) for question in chosen]
+    asked = [await ask(edge, language, question) for question in questions(language, QUESTIONS)]
     grounded = [one for one in asked if one.answer.grounded]
     with capsys.disabled():
         print(
