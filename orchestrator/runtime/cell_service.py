@@ -17,6 +17,7 @@ from temporalio.worker import PollerBehaviorAutoscaling, Worker
 
 from orchestrator.application import Application
 from orchestrator.dispatch import EdgewardPlugin, Site, connect_cell
+from orchestrator.errors import ConfigurationError
 from orchestrator.fleet.probes import ProbeError, cell_round_trips
 from orchestrator.queues import agents_queue, step_queue
 from orchestrator.topology import Cell, OfferKind, Region, Topology
@@ -71,11 +72,15 @@ class CellService:
         self._executor = executor
 
     async def serve(self, stopping: asyncio.Event) -> None:
-        """Polls until ``stopping`` is set, then drains. A cell that is away is tried again."""
+        """Polls until ``stopping`` is set, then drains. A cell that is away is tried again.
+
+        Raises:
+            ConfigurationError: The application cannot be served at all.
+        """
         while not stopping.is_set():
             try:
                 client = await self._connect()
-                await self._poll(client, stopping)
+                await self._poll(client, self._checked_workers(client), stopping)
             except (RuntimeError, RPCError, OSError) as error:
                 reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
                 self.state = f"unavailable: {reason}"
@@ -94,8 +99,7 @@ class CellService:
             self.cell, plugins=[plugin], runtime=self._runtime, identity=f"edgeward@{region}"
         )
 
-    async def _poll(self, client: Client, stopping: asyncio.Event) -> None:
-        workers = self._workers(client)
+    async def _poll(self, client: Client, workers: list[Worker], stopping: asyncio.Event) -> None:
         probing = asyncio.create_task(self._probe(client))
         stopped = asyncio.create_task(stopping.wait())
         running = [asyncio.create_task(worker.run()) for worker in workers]
@@ -113,6 +117,15 @@ class CellService:
             for task in (probing, stopped, *running):
                 task.cancel()
             await asyncio.gather(probing, stopped, *running, return_exceptions=True)
+
+    def _checked_workers(self, client: Client) -> list[Worker]:
+        try:
+            return self._workers(client)
+        except (RuntimeError, ValueError, TypeError) as error:
+            cause = error.__cause__ or error
+            raise ConfigurationError(
+                f"the application cannot be served: {error}: {type(cause).__name__}: {cause}"
+            ) from error
 
     def _workers(self, client: Client) -> list[Worker]:
         region = self._site.region

@@ -73,7 +73,7 @@ class RegionWorker:
         """Serves the region until SIGTERM or SIGINT arrives, then drains.
 
         Raises:
-            ConfigurationError: The control endpoint cannot listen.
+            ConfigurationError: The control endpoint cannot listen, or the application cannot be served.
         """
         with self._stop_on_signals():
             await self.serve()
@@ -82,7 +82,7 @@ class RegionWorker:
         """Serves the region until ``stop`` is called, then drains.
 
         Raises:
-            ConfigurationError: The control endpoint cannot listen.
+            ConfigurationError: The control endpoint cannot listen, or the application cannot be served.
         """
         pieces = PieceBroker()
         app = control_app(status=self.status, cells=self.cells, pieces=pieces)
@@ -91,10 +91,20 @@ class RegionWorker:
             with ThreadPoolExecutor(max_workers=THREADS, thread_name_prefix="step") as executor:
                 self._services = list(self._cell_services(self._site, executor))
                 log.info("worker.started", region=self.region.name, control=f"http://{self._host}:{port}")
-                async with asyncio.TaskGroup() as group:
-                    for service in self._services:
-                        group.create_task(service.serve(self._stopping))
+                await self._serve_cells()
         log.info("worker.stopped", region=self.region.name)
+
+    async def _serve_cells(self) -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                for service in self._services:
+                    group.create_task(service.serve(self._stopping))
+        except ExceptionGroup as failed:
+            wrong = failed.subgroup(ConfigurationError)
+            if wrong is None:
+                raise
+            # the same in every cell: once is enough
+            raise wrong.exceptions[0] from None
 
     def _cell_services(self, site: Site, executor: ThreadPoolExecutor) -> Iterator[CellService]:
         runtime = Runtime(telemetry=TelemetryConfig(), worker_heartbeat_interval=HEARTBEAT)

@@ -26,11 +26,13 @@ CHECKOUT = Path(__file__).resolve().parent.parent.parent
 
 
 @asynccontextmanager
-async def worker(topology: Topology, folder: Path, *more: str) -> AsyncIterator[asyncio.subprocess.Process]:
+async def worker(
+    topology: Topology, folder: Path, *more: str, application: str = APPLICATION
+) -> AsyncIterator[asyncio.subprocess.Process]:
     file = folder / "topology.toml"
     file.write_text(topology_file(topology), encoding="utf-8")
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "orchestrator.cli", "worker", "run", APPLICATION),
+        *(sys.executable, "-m", "orchestrator.cli", "worker", "run", application),
         *("--region", "frankfurt", "--topology", str(file), "--log-format", "json", *more),
         cwd=CHECKOUT,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
@@ -117,6 +119,20 @@ async def test_a_cell_that_is_away_does_not_keep_the_worker_from_the_others(tmp_
                     await asyncio.sleep(0.05)
                 assert ready.status_code == 200
                 assert ready.json()["cells"]["america"].startswith("unavailable: ")
+
+
+async def test_an_application_that_cannot_be_served_ends_the_worker_with_the_reason(tmp_path: Path) -> None:
+    europe = server("europe")
+    async with Supervisor(tmp_path) as supervisor:
+        await start_cell(europe, supervisor)
+        topology = three_regions(europe.address, "127.0.0.1:1", {})
+        async with worker(topology, tmp_path, application="tests.runtime.broken:application") as process:
+            async with asyncio.timeout(60):
+                _, told = await process.communicate()
+    assert process.returncode == 2
+    message = told.decode().splitlines()[-1]
+    assert message.startswith("edgeward: the application cannot be served: Failed validating workflow Broken")
+    assert "random.random" in message
 
 
 async def test_what_an_operator_gets_wrong_is_one_line_and_exit_code_two(tmp_path: Path) -> None:
