@@ -1,0 +1,272 @@
+"""A five-step agent for users in 20 cities: all central, half and half, and placed by Edgeward."""
+
+import argparse
+import asyncio
+import logging
+import os
+import random
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+from temporalio.runtime import LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
+
+from bench.report import percentile, write
+from bench.wan_agents import STEPS, expected_answer
+from bench.wan_places import CENTRAL, City, largest_cities
+from bench.wan_ways import SERVICE_MS, Answer, Ask, caller, cells, workers
+
+WAYS = {
+    "a": f"all in {CENTRAL}: steps are local activities",
+    "b": f"agent near the user; steps are local activities that call services in {CENTRAL} over HTTP",
+    "b queued": f"agent near the user; a worker in {CENTRAL} polls the near cell for its steps",
+    "c": f"agent and the one Temporal server in {CENTRAL}; steps on queues near the user",
+    "d": "Edgeward",
+}
+OTHERS = ("a", "b", "b queued", "c")
+LANES = {"instant": 1, "recorded": 20}
+"""How many cities ask at a time. Without service times it is one: more would wait for the machine."""
+
+WARM_UP = 3
+"""Runs of each way from each city that do not count: they open connections and fill caches."""
+
+FLOOR_P50, FLOOR_P99 = 1.10, 1.30
+"""Goals: (d) over the physical floor."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    mode: str
+    city: City
+    way: str
+    took_ms: float
+    answer: Answer
+
+    @property
+    def service_ms(self) -> float:
+        return service_ms(self.mode)
+
+    @property
+    def rest_ms(self) -> float:
+        """Neither the network, as far as its round trips are counted, nor the services."""
+        return self.took_ms - self.answer.network_ms - self.service_ms
+
+
+def service_ms(mode: str) -> float:
+    return sum(SERVICE_MS[mode][step] for step in STEPS)
+
+
+async def measure(cities: Sequence[City], rounds: dict[str, int], seed: int) -> list[Sample]:
+    samples: list[Sample] = []
+    with tempfile.TemporaryDirectory() as folder:
+        async with AsyncExitStack() as resources:
+            started = time.monotonic()
+            known = await resources.enter_async_context(cells(Path(folder)))
+            await resources.enter_async_context(workers(known))
+            callers = {city: await resources.enter_async_context(caller(city, known)) for city in cities}
+            print(f"servers and workers ready in {time.monotonic() - started:.0f} s", flush=True)
+            await asyncio.gather(*(_warm_up(ways) for ways in callers.values()))
+            chance = random.Random(seed)
+            for mode, count in rounds.items():
+                started = time.monotonic()
+                for _ in range(count):
+                    samples += await _round(mode, callers, chance)
+                print(f"{mode}: {count} rounds in {time.monotonic() - started:.0f} s", flush=True)
+    return samples
+
+
+async def _warm_up(ways: dict[str, Ask]) -> None:
+    for ask in ways.values():
+        for _ in range(WARM_UP):
+            await ask("instant", "warm up")
+
+
+async def _round(mode: str, callers: dict[City, dict[str, Ask]], chance: random.Random) -> list[Sample]:
+    """Each city asks in each way once; cities and ways in random order."""
+    waiting = chance.sample(list(callers), len(callers))
+    orders = {city: chance.sample(list(WAYS), len(WAYS)) for city in waiting}
+    samples: list[Sample] = []
+
+    async def lane(number: int, lanes: int) -> None:
+        # not in step with each other, or all of them meet at the servers
+        await asyncio.sleep(number / lanes * service_ms(mode) / 1000)
+        while waiting:
+            city = waiting.pop()
+            for way in orders[city]:
+                samples.append(await _sample(mode, city, way, callers[city][way]))
+
+    lanes = min(LANES[mode], len(waiting))
+    await asyncio.gather(*(lane(number, lanes) for number in range(lanes)))
+    return samples
+
+
+async def _sample(mode: str, city: City, way: str, ask: Ask) -> Sample:
+    question = f"What is near {city.name}?"
+    started = time.perf_counter()
+    answer = await ask(mode, question)
+    took_ms = (time.perf_counter() - started) * 1000
+    if answer.text != expected_answer(question):
+        raise SystemExit(f"wrong answer from ({way}) for {city.label}: {answer.text!r}")
+    return Sample(mode, city, way, took_ms, answer)
+
+
+def weighted_percentile(values: Iterable[tuple[float, float]], percent: float) -> float:
+    """The smallest value that ``percent`` of the weight does not exceed, of pairs of value and weight."""
+    ordered = sorted(values)
+    wanted = sum(weight for _, weight in ordered) * percent / 100
+    reached = 0.0
+    for value, weight in ordered:
+        reached += weight
+        if reached >= wanted - 1e-9:
+            return value
+    raise ValueError("no values")
+
+
+class Findings:
+    """What the samples of one mode say."""
+
+    def __init__(self, mode: str, samples: Sequence[Sample]) -> None:
+        self.mode = mode
+        self.samples = [sample for sample in samples if sample.mode == mode]
+        found = {sample.city for sample in self.samples}
+        self.cities = sorted(found, key=lambda city: city.floor_ms(0))
+
+    def of(self, way: str, city: City | None = None) -> list[Sample]:
+        return [s for s in self.samples if s.way == way and city in (None, s.city)]
+
+    def p50(self, way: str, city: City) -> float:
+        return percentile([sample.took_ms for sample in self.of(way, city)], 50)
+
+    def weighted(
+        self, way: str, percent: float, value: Callable[[Sample], float] = lambda sample: sample.took_ms
+    ) -> float:
+        """Over all users: each city counts by its population."""
+        return weighted_percentile(((value(s), s.city.population) for s in self.of(way)), percent)
+
+    def floor(self, percent: float) -> float:
+        floors = ((city.floor_ms(service_ms(self.mode)), city.population) for city in self.cities)
+        return weighted_percentile(floors, percent)
+
+    def rows(self) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = []
+        for city in self.cities:
+            row = {"mode": self.mode, "city": city.label, "population": city.population}
+            row |= {"home": city.best_region, "floor_ms": round(city.floor_ms(service_ms(self.mode)), 1)}
+            row |= {f"{way} p50_ms": round(self.p50(way, city), 1) for way in WAYS}
+            rows.append(row | {"n": len(self.of("d", city))})
+        return rows
+
+    def summaries(self) -> list[dict[str, Any]]:
+        """Of each way over all users, with where the time goes."""
+        return [
+            {
+                "mode": self.mode,
+                "way": way,
+                **{f"p{p}_ms": round(self.weighted(way, p), 1) for p in (50, 95, 99)},
+                "n": len(self.of(way)),
+                "legs": self.of(way)[0].answer.legs,
+                "network_p50_ms": round(self.weighted(way, 50, lambda s: s.answer.network_ms), 1),
+                "service_ms": service_ms(self.mode),
+                "rest_p50_ms": round(self.weighted(way, 50, lambda s: s.rest_ms), 1),
+                "rest_p99_ms": round(self.weighted(way, 99, lambda s: s.rest_ms), 1),
+            }
+            for way in WAYS
+        ]
+
+    def over_the_floor(self) -> dict[str, float]:
+        """What (d) takes beyond the floor, p50 over all users: round trips more than one, and the rest."""
+        return {
+            "round_trips_ms": self.weighted(
+                "d", 50, lambda s: s.answer.network_ms - s.city.rtt_ms(s.city.best_region)
+            ),
+            "rest_ms": self.weighted("d", 50, lambda s: s.rest_ms),
+        }
+
+    def goals(self) -> list[dict[str, Any]]:
+        ratios = {percent: self.weighted("d", percent) / self.floor(percent) for percent in (50, 99)}
+        worst = {
+            city: self.p50("d", city) / min(self.p50(way, city) for way in OTHERS) for city in self.cities
+        }
+        slower_far = [city.name for city in self.cities if not city.is_next_to_central and worst[city] >= 1]
+        slowest = max(self.cities, key=lambda city: worst[city])
+        return [
+            _goal(f"{self.mode}: (d) over the floor, p50", ratios[50], FLOOR_P50),
+            _goal(f"{self.mode}: (d) over the floor, p99", ratios[99], FLOOR_P99),
+            _goal(
+                f"{self.mode}: cities not next to {CENTRAL} where (d) is not the fastest"
+                + (f" ({', '.join(slower_far)})" if slower_far else ""),
+                len(slower_far),
+                0,
+            ),
+            _goal(
+                f"{self.mode}: (d) over the fastest other, p50 of the worst city ({slowest.name})",
+                worst[slowest],
+                1.0,
+            ),
+        ]
+
+    def print(self) -> None:
+        heads = ("city", "home", "floor", *WAYS, "d/floor")
+        print(f"\n{self.mode}: p50 in ms, services take {service_ms(self.mode):.0f} ms")
+        print(f"{heads[0]:20} {heads[1]:14}" + "".join(f"{head:>10}" for head in heads[2:]))
+        for row in self.rows():
+            times = (row["floor_ms"], *(row[f"{way} p50_ms"] for way in WAYS))
+            ratio = row["d p50_ms"] / row["floor_ms"]
+            cells = "".join(f"{value:10.1f}" for value in times)
+            print(f"{row['city']:20} {row['home']:14}{cells}{ratio:10.2f}")
+        for percent in (50, 99):
+            times = (self.floor(percent), *(self.weighted(way, percent) for way in WAYS))
+            cells = "".join(f"{value:10.1f}" for value in times)
+            print(f"{'all users':20} {f'p{percent}':14}{cells}{times[-1] / times[0]:10.2f}")
+        print("where the time goes, all users, p50:")
+        for found in self.summaries():
+            print(
+                f"  {found['way']:9} network {found['network_p50_ms']:7.1f}  rest {found['rest_p50_ms']:6.1f}"
+                f" (p99 {found['rest_p99_ms']:.1f})  n {found['n']}  {found['legs']}"
+            )
+        over = self.over_the_floor()
+        print(
+            f"  (d) over its floor: {over['round_trips_ms']:.1f} ms for the second round trip (start, then "
+            f"result), {over['rest_ms']:.1f} ms of servers, workers and this machine"
+        )
+
+
+def _goal(name: str, value: float, bound: float) -> dict[str, Any]:
+    return {"name": name, "value": round(value, 3), "bound": bound, "holds": value <= bound}
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="make bench BENCH=wan", description=__doc__)
+    quick = os.environ.get("QUICK") == "1"
+    parser.add_argument("--rounds", type=int, default=3 if quick else 5, help="without service times")
+    parser.add_argument("--recorded", type=int, default=0 if quick else 2, help="rounds with service times")
+    parser.add_argument("--seed", type=int, default=7, help="of the order of cities and ways")
+    options = parser.parse_args(arguments)
+    quiet = LoggingConfig(filter=TelemetryFilter(core_level="ERROR", other_level="ERROR"))
+    # chains of local activities that take longer than a workflow task are meant here, and Temporal warns
+    Runtime.set_default(Runtime(telemetry=TelemetryConfig(logging=quiet)))
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    cities = largest_cities(20)
+    rounds = {"instant": options.rounds, "recorded": options.recorded}
+    rounds = {mode: count for mode, count in rounds.items() if count}
+    samples = asyncio.run(measure(cities[::6] if quick else cities, rounds, options.seed))
+    for way, about in WAYS.items():
+        print(f"({way}) {about}")
+    print("distances: measured between regions; from a city to a region estimated from their coordinates")
+    results: list[dict[str, Any]] = []
+    goals: list[dict[str, Any]] = []
+    for mode in rounds:
+        findings = Findings(mode, samples)
+        findings.print()
+        results += findings.summaries() + findings.rows()
+        goals += findings.goals()
+    print()
+    for goal in goals:
+        print("  ".join(f"{key} {value}" for key, value in goal.items()))
+    print(f"written to {write('wan', results, goals)}")
+    return 0 if all(goal["holds"] for goal in goals) else 1
