@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError
 from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
-from referencing import Registry
 
 from orchestrator.backends.http import where
 from orchestrator.errors import ConfigurationError
@@ -17,8 +14,6 @@ Schema = type[BaseModel] | Mapping[str, Any]
 """What an answer has to be: a pydantic class or a JSON schema."""
 
 _json_value: TypeAdapter[JsonValue] = TypeAdapter(JsonValue)
-_nothing_remote: Registry[Any] = Registry()
-"""A schema that refers to another document does not make the worker fetch it."""
 
 
 class ShapeError(ValueError):
@@ -33,6 +28,10 @@ def json_schema(schema: Schema) -> dict[str, Any]:
     """
     if isinstance(schema, type):
         return schema.model_json_schema()
+    # Imported here, and below: it takes a third of what loading all of Edgeward takes otherwise.
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import SchemaError
+
     plain = dict(schema)
     try:
         Draft202012Validator.check_schema(plain)
@@ -58,7 +57,12 @@ def parsed_as(schema: Schema, text: str) -> Any:
         value = _json_value.validate_json(text)
     except ValidationError:
         raise ShapeError("it is no JSON") from None
-    validator = Draft202012Validator(dict(schema), registry=_nothing_remote)
+    from jsonschema import Draft202012Validator
+    from referencing import Registry
+
+    # a schema that refers to another document does not make the worker fetch it
+    nothing_remote: Registry[Any] = Registry()
+    validator = Draft202012Validator(dict(schema), registry=nothing_remote)
     first = next(validator.iter_errors(value), None)  # pyright: ignore[reportUnknownMemberType] -- partly typed stub
     if first is not None:
         raise ShapeError(f"{first.json_path}: {first.validator}")
