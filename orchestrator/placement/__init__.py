@@ -3,7 +3,7 @@
 from orchestrator.placement.cost import CostModel, StepCost
 from orchestrator.placement.network import Network
 from orchestrator.placement.plan import AgentPlan, Candidate, Exclusion, HomeCandidate, Plan, StepPlan
-from orchestrator.placement.planner import plan
+from orchestrator.placement.planner import Planner, plan
 from orchestrator.placement.profile import (
     AgentProfile,
     Dispatch,
@@ -26,6 +26,7 @@ __all__ = [
     "HomeCandidate",
     "Network",
     "Plan",
+    "Planner",
     "QueueReading",
     "RegionReading",
     "RunTime",

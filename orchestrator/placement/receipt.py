@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from itertools import islice
+from bisect import insort
+from collections.abc import Hashable, Iterable, Iterator
+from itertools import chain, islice
 from typing import NamedTuple
 
+from orchestrator.placement.options import Pick, Picks, SubHome, unfolded
 from orchestrator.placement.plan import AgentPlan, Candidate, Exclusion, StepPlan
 from orchestrator.placement.profile import Dispatch
 from orchestrator.placement.rules import emptied_by
-from orchestrator.placement.search import CellView, Node, Pick, Picks, Search, StepTable, SubHome, unfolded
+from orchestrator.placement.search import Search
+from orchestrator.placement.tables import CellView, Node, StepTable
 
 
 class Unplaced(NamedTuple):
@@ -20,6 +23,47 @@ class Unplaced(NamedTuple):
 
     rule: str
     reason: str
+
+
+CANDIDATES_KEPT = 40_000
+"""In kept receipts, together: about a kilobyte each."""
+
+
+class KeptReceipts:
+    """Receipts that runs of the same home share; those used last are kept."""
+
+    def __init__(self) -> None:
+        self._plans: dict[Hashable, tuple[Picks, AgentPlan, int]] = {}
+        self._candidates = 0
+
+    def get(self, key: Hashable, picks: Picks) -> AgentPlan | None:
+        """The plan kept for a home, if it has the same picks."""
+        kept = self._plans.pop(key, None)
+        if kept is None:
+            return None
+        self._plans[key] = kept
+        return kept[1] if kept[0] == picks else None
+
+    def put(self, key: Hashable, picks: Picks, plan: AgentPlan) -> None:
+        """Keeps a plan, unless it is larger than all that may be kept."""
+        candidates = 1 + sum(len(step.candidates) for part in plan.walk() for step in part.steps.values())
+        self._drop(key)
+        if candidates > CANDIDATES_KEPT:
+            return
+        self._plans[key] = picks, plan, candidates
+        self._candidates += candidates
+        while self._candidates > CANDIDATES_KEPT:
+            self._drop(next(iter(self._plans)))
+
+    def clear(self) -> None:
+        """Keeps none of them any longer."""
+        self._plans.clear()
+        self._candidates = 0
+
+    def _drop(self, key: Hashable) -> None:
+        kept = self._plans.pop(key, None)
+        if kept is not None:
+            self._candidates -= kept[2]
 
 
 class Receipts:
@@ -36,6 +80,7 @@ class Receipts:
         self._regions = search.topology.regions
         self._by_price = by_price
         self._limit = limit
+        self._nearest: dict[tuple[int, str], list[tuple[float, float, int]]] = {}
 
     def agent_plan(self, node: Node, home: int, cell: CellView, picks: Picks) -> AgentPlan:
         """The plan of an agent at a home, with the choices that the search made."""
@@ -58,17 +103,7 @@ class Receipts:
         )
 
     def _step_plan(self, table: StepTable, home: int, cell: CellView, pick: Pick) -> StepPlan:
-        excluded = dict(table.excluded)
-        ranked: list[tuple[float, float, int]] = []
-        for place in table.bodies:
-            exclusion = self._exclusion(table, place, home, cell)
-            if exclusion:
-                excluded[self._regions[place].name] = exclusion
-                continue
-            latency_ms, price = self._search.call_ms(table, place, home, cell), table.prices[place]
-            first, second = (price, latency_ms) if self._by_price else (latency_ms, price)
-            ranked.append((first, second, place))
-        places = [place for _, _, place in sorted(ranked)]
+        places = self._ranked(table, home, cell)
         if isinstance(pick, int):
             places = [pick, *(place for place in places if place != pick)]
         step = table.step
@@ -77,18 +112,51 @@ class Receipts:
             kind=step.kind,
             expected_calls=step.expected_calls,
             candidates=tuple(self._candidate(table, place, home, cell) for place in places[: self._limit]),
-            excluded=_first(excluded, self._limit),
+            excluded=dict(islice(self._excluded(table, home, cell), self._limit)),
             repeatable=step.repeatable,
         )
 
-    def _exclusion(self, table: StepTable, place: int, home: int, cell: CellView) -> Exclusion | None:
-        """Why a region that the other rules allow is no place for this very home."""
-        if not cell.serving[place]:
-            return Exclusion(rule="cell", reason=f"its workers do not serve cell {cell.name}")
-        if table.step.dispatch == "inline" and place != home:
-            at_home = self._regions[home].name
-            return Exclusion(rule="inline", reason=f"the step is inline, so it runs at home ({at_home})")
-        return None
+    def _ranked(self, table: StepTable, home: int, cell: CellView) -> list[int]:
+        """The places for this home, best first; under a limit at least as many as it asks for."""
+        at_home = home in table.bodies and cell.serving[home]
+        if table.step.dispatch == "inline":
+            return [home] if at_home else []
+        ranked = [entry for entry in self._ranked_for_any_home(table, cell) if entry[2] != home]
+        if at_home:
+            time_ms = self._search.call_ms(table, home, home, cell) - cell.rtts_ms[home]
+            price = table.prices[home]
+            insort(ranked, (price, time_ms, home) if self._by_price else (time_ms, price, home))
+        return [place for _, _, place in ranked]
+
+    def _ranked_for_any_home(self, table: StepTable, cell: CellView) -> list[tuple[float, float, int]]:
+        if self._limit is None:
+            return table.ranked(cell.reach_ms, by_price=self._by_price, count=None)
+        key = (id(table), cell.name)
+        found = self._nearest.get(key)
+        if found is None:
+            # one more, because the home is ranked anew
+            found = table.ranked(cell.reach_ms, by_price=self._by_price, count=self._limit + 1)
+            self._nearest[key] = found
+        return found
+
+    def _excluded(self, table: StepTable, home: int, cell: CellView) -> Iterable[tuple[str, Exclusion]]:
+        if cell.serves_all and table.step.dispatch != "inline":
+            return table.excluded.items()
+        return chain(table.excluded.items(), self._excluded_here(table, home, cell))
+
+    def _excluded_here(self, table: StepTable, home: int, cell: CellView) -> Iterator[tuple[str, Exclusion]]:
+        """The regions that the other rules allow and that are no place for this very home."""
+        for place in table.bodies:
+            if not cell.serving[place]:
+                rule, reason = "cell", f"its workers do not serve cell {cell.name}"
+            elif table.step.dispatch == "inline" and place != home:
+                rule, reason = (
+                    "inline",
+                    f"the step is inline, so it runs at home ({self._regions[home].name})",
+                )
+            else:
+                continue
+            yield self._regions[place].name, Exclusion(rule=rule, reason=reason)
 
     def _candidate(self, table: StepTable, place: int, home: int, cell: CellView) -> Candidate:
         region, body = self._regions[place], table.bodies[place]
@@ -144,7 +212,3 @@ def _no_home(search: Search, node: Node, cell: CellView) -> Unplaced | None:
     rule = emptied_by(excluded)
     reason = next(exclusion.reason for exclusion in excluded if exclusion.rule == rule)
     return Unplaced(name, rule, f"sub-agent {name} has no home in cell {cell.name}: {rule} ({reason})")
-
-
-def _first(excluded: Mapping[str, Exclusion], limit: int | None) -> dict[str, Exclusion]:
-    return dict(islice(excluded.items(), limit))

@@ -5,157 +5,40 @@ the steps are independent of each other. All that a queued step costs splits int
 on its place and the cell, and the round trip from the home to the cell: the best place of a
 cell is found once for all its homes. Sub-agents have homes of their own in the same cell and
 split the same way, solved by dynamic programming over the agent tree.
-
-Under the latency objective each part has one best option. Under the price objective a part
-keeps its Pareto front of latency and price, because what is cheapest under the bound depends
-on what the other parts take.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from operator import add
-from typing import NamedTuple, TypeAlias, TypeVar
 
-from orchestrator.placement.cost import START_MS, Body, CostModel, transfer_ms
+from orchestrator.placement.cost import START_MS, CostModel
 from orchestrator.placement.network import Network
+from orchestrator.placement.options import (
+    Choice,
+    Option,
+    Picks,
+    SubHome,
+    combinations,
+    latency_then_price,
+    later,
+    pareto,
+    unfolded,
+)
 from orchestrator.placement.plan import Exclusion
 from orchestrator.placement.profile import AgentProfile, StepProfile
 from orchestrator.placement.rules import exclude_home, exclude_place
 from orchestrator.placement.snapshot import Snapshot
-from orchestrator.requirements import Requirements, Residency
-from orchestrator.topology import Region, Topology
-
-
-class SubHome(NamedTuple):
-    """Home of a sub-agent, and the picks of its parts from there."""
-
-    region: int
-    picks: Picks
-
-
-Pick: TypeAlias = "int | SubHome | None"
-"""For a step the index of its place; None for a part that is not expected and has no place."""
-
-Picks: TypeAlias = "tuple[Picks, Pick] | None"
-"""The picks of an agent's parts, last one first: steps, then sub-agents."""
-
-
-class Option(NamedTuple):
-    """One way to do an agent's parts from a home: what it takes, and the choices that it consists of."""
-
-    latency_ms: float
-    price: float
-    picks: Picks = None
-
-
-class Choice(NamedTuple):
-    """One way to do one part, once."""
-
-    latency_ms: float
-    price: float
-    pick: Pick
-
-
-EntryT = TypeVar("EntryT", Option, Choice)
-
-ROUNDING_MS = 1e-6
-"""Sums of the same times in another order differ by less."""
-
-
-class StepTable:
-    """One step over all regions: what does not depend on the home."""
-
-    def __init__(
-        self,
-        step: StepProfile,
-        bodies: dict[int, Body],
-        prices: dict[int, float],
-        excluded: dict[str, Exclusion],
-    ) -> None:
-        self.step = step
-        self.bodies = bodies
-        """By the index of each region that the rules allow."""
-
-        self.prices = prices
-        self.excluded = excluded
-        self.transfer_ms = transfer_ms(step)
-        # cheapest first, so that a front is found in one pass
-        self._places = sorted(bodies, key=prices.__getitem__)
-        self._queued_ms = [bodies[place].queued_ms for place in self._places]
-        self.least_queued_ms = (
-            math.inf if step.dispatch == "inline" else min(self._queued_ms, default=math.inf)
-        )
-        inline = (body.inline_ms for body in set(bodies.values()) if body.may_run_inline)
-        self.least_inline_ms = min(inline, default=math.inf)
-
-    def fastest_queued(self, reach_ms: Sequence[float]) -> list[Choice]:
-        """The place that is fastest by its queue; of equally fast ones the cheapest.
-
-        Args:
-            reach_ms: Round trip time of each region to the cell; infinite where it does not serve it.
-        """
-        times_ms = list(map(add, self._queued_ms, map(reach_ms.__getitem__, self._places)))
-        best_ms = min(times_ms, default=math.inf)
-        if best_ms == math.inf:
-            return []
-        place = self._places[times_ms.index(best_ms)]
-        return [Choice(best_ms + self.transfer_ms, self.prices[place], place)]
-
-    def queued_front(self, reach_ms: Sequence[float]) -> list[Choice]:
-        """The places of which none is both faster and cheaper than another, fastest first."""
-        front: list[Choice] = []
-        best_ms = math.inf
-        for place, queued_ms in zip(self._places, self._queued_ms, strict=True):
-            time_ms = queued_ms + reach_ms[place] + self.transfer_ms
-            if time_ms < best_ms:
-                best_ms = time_ms
-                if front and front[-1].price == self.prices[place]:
-                    front.pop()
-                front.append(Choice(time_ms, self.prices[place], place))
-        return front[::-1]
-
-    def relaxed_front(self) -> list[Choice]:
-        """As if every place were at home and inline where it may be: no home does better."""
-        fastest = {
-            place: min(body.queued_ms, body.inline_ms if body.may_run_inline else math.inf)
-            for place, body in self.bodies.items()
-        }
-        return pareto(Choice(fastest[place], self.prices[place], place) for place in self._places)
-
-
-class Node:
-    """One agent of the tree, with the requirements that hold for it."""
-
-    def __init__(self, agent: AgentProfile, residency: Residency, calls: float) -> None:
-        self.agent = agent
-        self.residency = residency
-        self.calls = calls
-        self.tables: list[StepTable] = []
-        self.children: list[Node] = []
-
-
-class CellView:
-    """What the search needs of one cell: the way to it from everywhere, and who serves it."""
-
-    def __init__(self, name: str, region: int, rtts_ms: list[float], serving: list[bool]) -> None:
-        self.name = name
-        self.region = region
-        self.rtts_ms = rtts_ms
-        self.serving = serving
-        self.reach_ms = [
-            rtt_ms if serves else math.inf for rtt_ms, serves in zip(rtts_ms, serving, strict=True)
-        ]
-        self.queued: dict[int, list[Choice]] = {}
-        self.handoffs: dict[int, list[Choice]] = {}
+from orchestrator.placement.tables import CellView, Node, StepTable
+from orchestrator.requirements import Requirements
+from orchestrator.topology import Region
 
 
 class Search:
     """Finds the best options of an agent tree at any home.
 
     Args:
-        topology: What exists.
+        network: Between the regions.
         snapshot: What is known of the regions.
         agent: The tree.
         requirements: Those of the run and the agent, merged.
@@ -164,18 +47,18 @@ class Search:
 
     def __init__(
         self,
-        topology: Topology,
+        network: Network,
         snapshot: Snapshot,
         agent: AgentProfile,
         requirements: Requirements,
         bound_ms: float | None,
     ) -> None:
-        self.topology = topology
-        self.network = Network(topology, snapshot)
+        self.topology = network.topology
+        self.network = network
         self._snapshot = snapshot
-        self._costs = CostModel(self.network, snapshot)
+        self._costs = CostModel(network, snapshot)
         self._bound_ms = bound_ms
-        self._indexes = {region.name: index for index, region in enumerate(topology.regions)}
+        self._indexes = {region.name: index for index, region in enumerate(self.topology.regions)}
         self._cells: dict[str, CellView] = {}
         self._allowed: dict[Requirements, tuple[dict[int, float], dict[str, Exclusion]]] = {}
         self.root = self._node(agent, requirements, 1.0)
@@ -268,9 +151,7 @@ class Search:
             parts.append((table.step.expected_calls, self.step_choices(table, home, cell)))
         for child in node.children:
             to_cell_ms = cell.rtts_ms[home]
-            parts.append(
-                (child.calls, [_later(choice, to_cell_ms) for choice in self.sub_homes(child, cell)])
-            )
+            parts.append((child.calls, [later(choice, to_cell_ms) for choice in self.sub_homes(child, cell)]))
         for index, (calls, choices) in enumerate(parts):
             if choices and calls == 0:
                 # it does not weigh; where it is called after all, it goes where it is best
@@ -289,7 +170,7 @@ class Search:
         if table.step.dispatch == "inline":
             return [] if body is None else [Choice(body.inline_ms, table.prices[home], home)]
         to_cell_ms = cell.rtts_ms[home]
-        choices = [_later(choice, to_cell_ms) for choice in self._queued(table, cell)]
+        choices = [later(choice, to_cell_ms) for choice in self._queued(table, cell)]
         if body is None:
             return choices
         if body.may_run_inline:
@@ -374,7 +255,7 @@ class Search:
     def _front(self, choices: Iterable[Choice]) -> list[Choice]:
         """What can be part of an optimum: the fastest, or the Pareto front under a bound."""
         if self._bound_ms is None:
-            best = min(choices, key=_latency_then_price, default=None)
+            best = min(choices, key=latency_then_price, default=None)
             return [] if best is None else [best]
         return pareto(choices)
 
@@ -391,45 +272,8 @@ class Search:
         front = [Option(0.0, 0.0)]
         for calls, choices in parts:
             rest_ms -= calls * choices[0].latency_ms
-            front = _combinations(front, calls, choices, budget_ms - rest_ms)
+            front = combinations(front, calls, choices, budget_ms - rest_ms)
         return front
-
-
-def _combinations(front: list[Option], calls: float, choices: list[Choice], budget_ms: float) -> list[Option]:
-    """The front of all combinations that leave the rest its time. Rounding has its own allowance."""
-    limit_ms = budget_ms + ROUNDING_MS
-    return pareto(
-        Option(latency_ms, option.price + calls * choice.price, (option.picks, choice.pick))
-        for option in front
-        for choice in choices
-        if (latency_ms := option.latency_ms + calls * choice.latency_ms) <= limit_ms
-    )
-
-
-def pareto(entries: Iterable[EntryT]) -> list[EntryT]:
-    """Those of which none is both faster and cheaper than another, fastest first."""
-    front: list[EntryT] = []
-    for entry in sorted(entries, key=_latency_then_price):
-        if not front or entry.price < front[-1].price:
-            front.append(entry)
-    return front
-
-
-def unfolded(picks: Picks) -> list[Pick]:
-    """The picks in the order of the agent's parts."""
-    found: list[Pick] = []
-    while picks is not None:
-        picks, pick = picks
-        found.append(pick)
-    return found[::-1]
-
-
-def _later(choice: Choice, more_ms: float) -> Choice:
-    return Choice(choice.latency_ms + more_ms, choice.price, choice.pick)
-
-
-def _latency_then_price(entry: Option | Choice) -> tuple[float, float]:
-    return entry[0], entry[1]
 
 
 def _price(region: Region, requirements: Requirements) -> float:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from orchestrator.errors import PlacementError
 from orchestrator.geography import Origin
-from orchestrator.placement import AgentPlan, AgentProfile, Plan, Snapshot, plan, planner
+from orchestrator.placement import AgentPlan, AgentProfile, Plan, Snapshot, homes, plan
 from orchestrator.requirements import Requirements
 from orchestrator.topology import Topology
 from tests.placement.brute_force import World, ways_of_run
@@ -114,7 +114,7 @@ def test_homes_out_of_reach_are_left_out_and_nothing_else_changes(case: Case) ->
         whole = case.plan()
     except PlacementError:
         return
-    with patch.object(planner, "HOMES_IN_RECEIPT", 1):
+    with patch.object(homes, "HOMES_IN_RECEIPT", 1):
         short = case.plan()
     assert (short.home, short.root, short.latency_ms) == (whole.home, whole.root, whole.latency_ms)
     assert short.homes == tuple(home for home in whole.homes if home in short.homes)
