@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.signals import interruptible
+
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
 EDGEWARD = (sys.executable, "-m", "orchestrator.cli")
 
@@ -30,6 +32,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[subprocess
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        preexec_fn=interruptible,
     )
     assert process.stdout is not None
     said: list[str] = []

@@ -20,6 +20,7 @@ from orchestrator.errors import StackError
 from orchestrator.geography import resolve_origin
 from orchestrator.topology import load_topology
 from tests.dev.processes_seen import alive, children_of
+from tests.signals import interruptible
 
 HANDBOOK = """\
 # Handbook
@@ -230,6 +231,7 @@ async def test_no_process_outlives_the_stack(
         *(sys.executable, "-m", "tests.dev.start_stack", str(tmp_path), str(handbook)),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
+        preexec_fn=interruptible,
     )
     assert parent.stdout is not None
     try:
