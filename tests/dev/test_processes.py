@@ -167,6 +167,7 @@ PARENT = """
 import asyncio, sys
 from pathlib import Path
 from orchestrator.dev.processes import Supervisor
+from tests.signals import interruptible
 
 async def main():
     async with Supervisor(Path(sys.argv[1])) as supervisor:
@@ -185,6 +186,7 @@ async def test_processes_end_with_their_parent(tmp_path: Path, number: signal.Si
         *(sys.executable, "-c", PARENT, str(tmp_path)),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
+        preexec_fn=interruptible,
     )
     assert parent.stdout is not None
     try:
