@@ -105,7 +105,7 @@ class PreparedAgent:
         self._cells = [numbers[regions[index].cell] for index in self.regions]
         # the home worker fetches the workflow task from its cell
         self._to_cell_ms = [to_own_cell_ms[index] for index in self.regions]
-        self._least_ms = [self._search.least_ms(root, to_cell_ms) for to_cell_ms in self._to_cell_ms]
+        self._least_ms = self._search.least_ms(root, self._to_cell_ms)
 
     def ways(self, origin: Origin) -> Ways:
         """The ways from a user to the homes."""

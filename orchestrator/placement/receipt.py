@@ -12,7 +12,7 @@ from orchestrator.placement.plan import AgentPlan, Candidate, Exclusion, StepPla
 from orchestrator.placement.profile import Dispatch
 from orchestrator.placement.rules import emptied_by
 from orchestrator.placement.search import Search
-from orchestrator.placement.tables import CellView, Node, StepTable
+from orchestrator.placement.tables import CellView, Node, Rank, StepTable
 
 
 class Unplaced(NamedTuple):
@@ -80,7 +80,7 @@ class Receipts:
         self._regions = search.topology.regions
         self._by_price = by_price
         self._limit = limit
-        self._nearest: dict[tuple[int, str], list[tuple[float, float, int]]] = {}
+        self._nearest: dict[tuple[int, str], list[Rank]] = {}
 
     def agent_plan(self, node: Node, home: int, cell: CellView, picks: Picks) -> AgentPlan:
         """The plan of an agent at a home, with the choices that the search made."""
@@ -128,14 +128,14 @@ class Receipts:
             insort(ranked, (price, time_ms, home) if self._by_price else (time_ms, price, home))
         return [place for _, _, place in ranked]
 
-    def _ranked_for_any_home(self, table: StepTable, cell: CellView) -> list[tuple[float, float, int]]:
+    def _ranked_for_any_home(self, table: StepTable, cell: CellView) -> list[Rank]:
         if self._limit is None:
-            return table.ranked(cell.reach_ms, by_price=self._by_price, count=None)
+            return table.ranked(cell, by_price=self._by_price, count=None)
         key = (id(table), cell.name)
         found = self._nearest.get(key)
         if found is None:
             # one more, because the home is ranked anew
-            found = table.ranked(cell.reach_ms, by_price=self._by_price, count=self._limit + 1)
+            found = table.ranked(cell, by_price=self._by_price, count=self._limit + 1)
             self._nearest[key] = found
         return found
 

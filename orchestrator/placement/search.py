@@ -59,6 +59,7 @@ class Search:
         self._costs = CostModel(network, snapshot)
         self._bound_ms = bound_ms
         self._indexes = {region.name: index for index, region in enumerate(self.topology.regions)}
+        self._serves = [region.serves for region in self.topology.regions]
         self._cells: dict[str, CellView] = {}
         self._allowed: dict[Requirements, tuple[dict[int, float], dict[str, Exclusion]]] = {}
         self.root = self._node(agent, requirements, 1.0)
@@ -103,27 +104,37 @@ class Search:
         view = self._cells.get(name)
         if view is None:
             region = self.topology.cell(name).region
-            view = self._cells[name] = CellView(
-                name,
-                self._indexes[region],
-                self.network.rtts_to_ms(region),
-                [not other.serves or name in other.serves for other in self.topology.regions],
-            )
+            serving = [not serves or name in serves for serves in self._serves]
+            rtts_ms = self.network.rtts_to_ms(region)
+            view = self._cells[name] = CellView(name, self._indexes[region], rtts_ms, serving)
         return view
 
     # -- lower bounds -------------------------------------------------------------------------
 
-    def least_ms(self, node: Node, to_cell_ms: float) -> float:
-        """No home that is so far from its cell does the agent's parts in less, wherever it is."""
-        total_ms = 0.0
+    def least_ms(self, node: Node, to_cell_ms: Sequence[float]) -> list[float]:
+        """No home that is so far from its cell does the agent's parts in less, wherever it is.
+
+        Args:
+            node: The agent.
+            to_cell_ms: How far: an answer for each.
+        """
+        totals_ms = [0.0] * len(to_cell_ms)
         for table in node.tables:
-            if table.step.expected_calls > 0:
-                least_ms = min(table.least_inline_ms, table.least_queued_ms + to_cell_ms)
-                total_ms += table.step.expected_calls * least_ms
+            calls = table.step.expected_calls
+            if calls > 0:
+                inline_ms, queued_ms = table.least_inline_ms, table.least_queued_ms
+                totals_ms = [
+                    total_ms + calls * (inline_ms if inline_ms < queued_ms + way_ms else queued_ms + way_ms)
+                    for total_ms, way_ms in zip(totals_ms, to_cell_ms, strict=True)
+                ]
         for child in node.children:
             if child.calls > 0:
-                total_ms += child.calls * (START_MS + to_cell_ms + self.least_ms(child, 0.0))
-        return total_ms
+                (below_ms,) = self.least_ms(child, [0.0])
+                totals_ms = [
+                    total_ms + child.calls * (START_MS + way_ms + below_ms)
+                    for total_ms, way_ms in zip(totals_ms, to_cell_ms, strict=True)
+                ]
+        return totals_ms
 
     def relaxed_front(self, node: Node) -> list[Option]:
         """What the agent's parts take and cost if no network lay between them: no home does better."""
@@ -187,7 +198,7 @@ class Search:
         found = cell.queued.get(id(table))
         if found is None:
             queued = table.fastest_queued if self._bound_ms is None else table.queued_front
-            found = cell.queued[id(table)] = queued(cell.reach_ms)
+            found = cell.queued[id(table)] = queued(cell)
         return found
 
     def sub_homes(self, node: Node, cell: CellView) -> list[Choice]:
@@ -202,10 +213,10 @@ class Search:
         if self._bound_ms is not None and node.calls > 0:
             budget_ms = self._bound_ms / node.calls
         best_ms = math.inf
-        nearest_first = sorted(range(len(cell.rtts_ms)), key=cell.rtts_ms.__getitem__)
-        for home in nearest_first:
+        least_ms = self.least_ms(node, cell.rtts_ms)
+        for home in sorted(range(len(cell.rtts_ms)), key=cell.rtts_ms.__getitem__):
             to_cell_ms = cell.rtts_ms[home] + START_MS
-            if self._bound_ms is None and to_cell_ms + self.least_ms(node, cell.rtts_ms[home]) > best_ms:
+            if self._bound_ms is None and to_cell_ms + least_ms[home] > best_ms:
                 return  # the least grows with the distance: no later one is better
             if self.excluded_home(node, home, cell.name) is not None:
                 continue

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from bisect import insort
+from collections.abc import Sequence
+from functools import cached_property
 from heapq import nsmallest
-from operator import add
+from typing import TypeAlias
 
 from orchestrator.placement.cost import Body, transfer_ms
 from orchestrator.placement.options import Choice, pareto
 from orchestrator.placement.plan import Exclusion
 from orchestrator.placement.profile import AgentProfile, StepProfile
 from orchestrator.requirements import Residency
+
+Rank: TypeAlias = tuple[float, float, int]
+"""Two figures that rank a place, the weightier one first, and its index."""
 
 
 class StepTable:
@@ -33,32 +38,33 @@ class StepTable:
         self.transfer_ms = transfer_ms(step)
         # cheapest first, so that a front is found in one pass
         self._places = sorted(bodies, key=prices.__getitem__)
-        self._queued_ms = [bodies[place].queued_ms for place in self._places]
-        self.least_queued_ms = (
-            math.inf if step.dispatch == "inline" else min(self._queued_ms, default=math.inf)
-        )
+        self._queued_ms = {place: bodies[place].queued_ms for place in self._places}
+        self._least_ms = min(self._queued_ms.values(), default=math.inf)
+        self.least_queued_ms = math.inf if step.dispatch == "inline" else self._least_ms
         inline = (body.inline_ms for body in set(bodies.values()) if body.may_run_inline)
         self.least_inline_ms = min(inline, default=math.inf)
 
-    def fastest_queued(self, reach_ms: Sequence[float]) -> list[Choice]:
-        """The place that is fastest by its queue; of equally fast ones the cheapest.
+    def fastest_queued(self, cell: CellView) -> list[Choice]:
+        """The place that is fastest by its queue; of equally fast ones the cheapest."""
+        best: tuple[float, float, int] | None = None
+        reach_ms = cell.reach_ms
+        for place in cell.nearest:
+            if best is not None and reach_ms[place] + self._least_ms > best[0]:
+                break  # the least grows with the distance: no later one is better
+            queued_ms = self._queued_ms.get(place, math.inf)
+            time_ms = queued_ms + reach_ms[place]
+            if time_ms < math.inf:
+                entry = (time_ms, self.prices[place], place)
+                if best is None or entry < best:
+                    best = entry
+        return [] if best is None else [Choice(best[0] + self.transfer_ms, best[1], best[2])]
 
-        Args:
-            reach_ms: Round trip time of each region to the cell; infinite where it does not serve it.
-        """
-        times_ms = self._times_ms(reach_ms)
-        best_ms = min(times_ms, default=math.inf)
-        if best_ms == math.inf:
-            return []
-        place = self._places[times_ms.index(best_ms)]
-        return [Choice(best_ms + self.transfer_ms, self.prices[place], place)]
-
-    def queued_front(self, reach_ms: Sequence[float]) -> list[Choice]:
+    def queued_front(self, cell: CellView) -> list[Choice]:
         """The places of which none is both faster and cheaper than another, fastest first."""
         front: list[Choice] = []
         best_ms = math.inf
-        for place, queued_ms in zip(self._places, self._queued_ms, strict=True):
-            time_ms = queued_ms + reach_ms[place] + self.transfer_ms
+        for place in self._places:
+            time_ms = self._queued_ms[place] + cell.reach_ms[place] + self.transfer_ms
             if time_ms < best_ms:
                 best_ms = time_ms
                 if front and front[-1].price == self.prices[place]:
@@ -74,32 +80,45 @@ class StepTable:
         }
         return pareto(Choice(fastest[place], self.prices[place], place) for place in self._places)
 
-    def ranked(
-        self, reach_ms: Sequence[float], *, by_price: bool, count: int | None
-    ) -> list[tuple[float, float, int]]:
+    def ranked(self, cell: CellView, *, by_price: bool, count: int | None) -> list[Rank]:
         """The places that serve a cell by what they take from their queues, best first.
 
         Args:
-            reach_ms: As above.
+            cell: Which one.
             by_price: Whether the cheapest is best; else the fastest is.
             count: At most so many; all if None.
 
         Returns:
-            What ranks each (time without the home's way to the cell and price, in the order in
-            which they count) and its index.
+            Time without the home's way to the cell, price (the other way round if the cheapest
+            is best) and index of each.
         """
-        times_ms: Iterable[float] = map(self.transfer_ms.__add__, self._times_ms(reach_ms))
-        prices: Iterable[float] = map(self.prices.__getitem__, self._places)
-        pairs = zip(prices, times_ms, strict=True) if by_price else zip(times_ms, prices, strict=True)
-        entries = [
-            (*pair, place)
-            for pair, place in zip(pairs, self._places, strict=True)
+        if count is not None and not by_price:
+            return self._fastest(cell, count)
+        reach_ms, prices = cell.reach_ms, self.prices
+        times_ms = (
+            (place, queued_ms + reach_ms[place] + self.transfer_ms)
+            for place, queued_ms in self._queued_ms.items()
             if reach_ms[place] < math.inf
-        ]
+        )
+        if not by_price:
+            return sorted((time_ms, prices[place], place) for place, time_ms in times_ms)
+        entries = [(prices[place], time_ms, place) for place, time_ms in times_ms]
         return sorted(entries) if count is None else nsmallest(count, entries)
 
-    def _times_ms(self, reach_ms: Sequence[float]) -> list[float]:
-        return list(map(add, self._queued_ms, map(reach_ms.__getitem__, self._places)))
+    def _fastest(self, cell: CellView, count: int) -> list[Rank]:
+        found: list[Rank] = []
+        reach_ms, more_ms = cell.reach_ms, self.transfer_ms
+        for place in cell.nearest:
+            near_ms = reach_ms[place]
+            if near_ms == math.inf or (
+                len(found) == count and self._least_ms + near_ms + more_ms > found[-1][0]
+            ):
+                break
+            queued_ms = self._queued_ms.get(place)
+            if queued_ms is not None:
+                insort(found, (queued_ms + near_ms + more_ms, self.prices[place], place))
+                del found[count:]
+        return found
 
 
 class Node:
@@ -129,5 +148,12 @@ class CellView:
             if self.serves_all
             else [rtt_ms if serves else math.inf for rtt_ms, serves in zip(rtts_ms, serving, strict=True)]
         )
+        """Round trip time of each region to the cell; infinite where it does not serve it."""
+
         self.queued: dict[int, list[Choice]] = {}
         self.handoffs: dict[int, list[Choice]] = {}
+
+    @cached_property
+    def nearest(self) -> list[int]:
+        """The regions, nearest first; those that do not serve it at the end."""
+        return sorted(range(len(self.reach_ms)), key=self.reach_ms.__getitem__)
