@@ -18,6 +18,7 @@ from orchestrator.dev.processes import (
 )
 from orchestrator.errors import StackError
 from tests.dev.processes_seen import alive, children_of
+from tests.signals import interruptible
 
 SOON = timedelta(seconds=20)
 
@@ -167,7 +168,6 @@ PARENT = """
 import asyncio, sys
 from pathlib import Path
 from orchestrator.dev.processes import Supervisor
-from tests.signals import interruptible
 
 async def main():
     async with Supervisor(Path(sys.argv[1])) as supervisor:
