@@ -8,7 +8,7 @@ from functools import partial
 
 from orchestrator.agents import AgentDefinition, StepDefinition, kind_of
 from orchestrator.geography import Origin, resolve_origin
-from orchestrator.placement import AgentProfile, Plan, Snapshot, StepProfile, plan
+from orchestrator.placement import AgentProfile, Plan, Planner, Snapshot, StepProfile
 from orchestrator.requirements import Needs, Requirements, requirements
 from orchestrator.topology import Topology
 
@@ -17,8 +17,18 @@ RECEIPT_LIMIT = 16
 kept by the history; over hundreds of regions the whole receipt does not belong there."""
 
 
+ORIGINS = 10_000
+"""So many origins are kept, and usual homes of agents and origins."""
+
+PROFILES = 1024
+"""So many agents are kept as the planner sees them; more than an application has."""
+
+
 class RunPlanner:
     """Plans runs over one topology, with the readings of the moment.
+
+    What a plan needs of an agent is found once a reading: while ``snapshot`` gives an equal one,
+    further plans reuse it.
 
     Args:
         topology: What exists.
@@ -43,6 +53,9 @@ class RunPlanner:
         self._steps = tuple(steps)
         self._rules = tuple(_rule_profile(pattern, needs) for pattern, needs in (rules or {}).items())
         self._snapshot = snapshot
+        self._origins: dict[str, Origin] = {}
+        self._planner: Planner | None = None
+        self._profiles: dict[tuple[str, bool], tuple[str | AgentDefinition, AgentProfile]] = {}
         self._usual_homes: dict[tuple[str, str, Requirements], str] = {}
         self._coordinates = {region.name: region.coordinates for region in topology.regions}
 
@@ -70,24 +83,20 @@ class RunPlanner:
             UnknownOriginError: The origin means nothing.
             PlacementError: No home, or a step has no place; names the rule.
         """
-        profile = self.profile(agent)
-        if not inline:
-            profile = _queued(profile)
+        profile = self._known_profile(agent, inline)
         if isinstance(origin, str):
-            origin = resolve_origin(origin, self._coordinates)
+            origin = self._resolved(origin)
         narrowed = narrowed or Requirements()
         usual = (profile.name, origin.label, narrowed)
-        planned = plan(
+        planned = self._current_planner().plan(
             profile,
             origin,
-            self.topology,
-            self._snapshot(),
             requirements=narrowed,
             homes=homes,
             usual_home=self._usual_homes.get(usual),
             limit=limit,
         )
-        if len(self._usual_homes) > 10_000:
+        if len(self._usual_homes) > ORIGINS:
             self._usual_homes.clear()
         self._usual_homes[usual] = planned.home
         return planned
@@ -104,6 +113,35 @@ class RunPlanner:
         if definition.steps is not None:
             rules = tuple(replace(rule, expected_calls=0.0) for rule in rules)
         return replace(profile, steps=profile.steps + rules)
+
+    def _known_profile(self, agent: str | AgentDefinition, inline: bool) -> AgentProfile:
+        key = (agent if isinstance(agent, str) else agent.name, inline)
+        known = self._profiles.get(key)
+        if known is not None and (known[0] is agent or known[0] == agent):
+            return known[1]
+        profile = self.profile(agent)
+        if not inline:
+            profile = _queued(profile)
+        if len(self._profiles) >= PROFILES:
+            self._profiles.clear()
+        self._profiles[key] = agent, profile
+        return profile
+
+    def _resolved(self, text: str) -> Origin:
+        origin = self._origins.get(text)
+        if origin is None:
+            origin = resolve_origin(text, self._coordinates)
+            if len(self._origins) >= ORIGINS:
+                self._origins.clear()
+            self._origins[text] = origin
+        return origin
+
+    def _current_planner(self) -> Planner:
+        snapshot = self._snapshot()
+        # readings of two moments differ in their date, so this compares no more than that
+        if self._planner is None or self._planner.snapshot != snapshot:
+            self._planner = Planner(self.topology, snapshot)
+        return self._planner
 
 
 def _rule_profile(pattern: str, needs: Needs) -> StepProfile:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Iterator
 from itertools import chain, islice
-from typing import NamedTuple, NoReturn
+from typing import NoReturn, TypeAlias
 
 from orchestrator.errors import PlacementError
 from orchestrator.geography import Origin
@@ -25,18 +25,9 @@ still be better than the best of them."""
 _NOT_ASKED_FOR = Exclusion(rule="homes", reason="not among the homes asked for")
 
 
-class _Found(NamedTuple):
-    """A home from which every part has a place. Sorts the best first."""
-
-    first: float
-    """What the objective weighs: the whole run's time, or its price."""
-
-    second: float
-    """The other one."""
-
-    region: int
-    position: int
-    parts: Parts
+_Found: TypeAlias = tuple[float, float, int, int, Parts]
+"""A home from which every part has a place: what the objective weighs of the whole run (time or price),
+the other one, its region, its position, what its parts take. Sorts the best first."""
 
 
 class HomeChoice:
@@ -86,12 +77,13 @@ class HomeChoice:
         if not self._found:
             self._fail()
         best = self._found[0]
+        *_, position, parts = best
         home = self._candidate(best)
         others = (self._candidate(found) for found in self._found[1:limit])
         return Plan(
             origin=self._origin,
             cell=home.cell,
-            root=self._agent.agent_plan(best.position, best.parts.picks, limit),
+            root=self._agent.agent_plan(position, parts.picks, limit),
             residency=self._agent.requirements.residency,
             latency_ms=home.latency_ms,
             price=home.price,
@@ -111,16 +103,18 @@ class HomeChoice:
 
     def _weigh_by_latency(self) -> None:
         order = self._order()
-        best_ms = math.inf
+        best_ms, least_ms, fastest = math.inf, self._least_ms, self._agent.fastest
         for number, position in enumerate(order):
-            if self._least_ms[position] > best_ms and len(self._found) >= HOMES_IN_RECEIPT:
+            if least_ms[position] > best_ms and len(self._found) >= HOMES_IN_RECEIPT:
                 self._beyond = order[number:]
                 break
-            parts = self._agent.fastest(position)
+            parts = fastest(position)
             if parts is None:
                 self._leave_unplaced(position)
                 continue
-            best_ms = min(best_ms, self._keep(position, parts))
+            latency_ms = self._keep(position, parts)
+            if latency_ms < best_ms:
+                best_ms = latency_ms
         if self._usual is not None and self._usual in self._beyond:
             parts = self._agent.fastest(self._usual)
             if parts is not None:
@@ -149,10 +143,11 @@ class HomeChoice:
     def _keep(self, position: int, parts: Parts) -> float:
         """Notes a home that can be; returns what the whole run takes from it."""
         latency_ms = self._start_ms[position] + parts.steps_ms + parts.handoffs_ms
-        first, second = latency_ms, parts.price
-        if self._agent.bound_ms is not None:
-            first, second = second, first
-        self._found.append(_Found(first, second, self._agent.regions[position], position, parts))
+        region = self._agent.regions[position]
+        if self._agent.bound_ms is None:
+            self._found.append((latency_ms, parts.price, region, position, parts))
+        else:
+            self._found.append((parts.price, latency_ms, region, position, parts))
         return latency_ms
 
     def _leave(self, position: int, exclusion: Exclusion) -> None:
@@ -165,25 +160,28 @@ class HomeChoice:
         self._leave(position, Exclusion(rule="no place", reason=missing.reason))
 
     def _keep_usual(self) -> None:
-        usual = next((found for found in self._found if found.position == self._usual), None)
+        if self._usual is None:
+            return
+        usual = next((found for found in self._found if found[3] == self._usual), None)
         if usual is None:
             return
         allowed = 1.0 if self._agent.bound_ms is not None else 1 + HYSTERESIS
-        if usual.first <= self._found[0].first * allowed:
+        if usual[0] <= self._found[0][0] * allowed:
             self._found.remove(usual)
             self._found.insert(0, usual)
 
     # -- what people read ---------------------------------------------------------------------
 
     def _candidate(self, found: _Found) -> HomeCandidate:
-        region = self._agent.topology.regions[found.region]
+        _, _, index, position, parts = found
+        region = self._agent.topology.regions[index]
         return HomeCandidate(
             region=region.name,
             cell=region.cell,
-            start_ms=self._start_ms[found.position],
-            steps_ms=found.parts.steps_ms,
-            handoffs_ms=found.parts.handoffs_ms,
-            price=found.parts.price,
+            start_ms=self._start_ms[position],
+            steps_ms=parts.steps_ms,
+            handoffs_ms=parts.handoffs_ms,
+            price=parts.price,
         )
 
     def _excluded(self) -> Iterator[tuple[str, Exclusion]]:
@@ -197,15 +195,15 @@ class HomeChoice:
                 elif region.name in self._agent.excluded:
                     yield region.name, self._agent.excluded[region.name]
         yield from self._left
+        best_ms = min(self._found)[0] if self._beyond else math.inf
         for position in self._beyond:
             if position != self._usual:
-                yield self._agent.name(position), self._slower(position)
+                yield self._agent.name(position), self._slower(position, best_ms)
             elif self._agent.fastest(position) is None and (missing := self._agent.unplaced(position)):
                 yield self._agent.name(position), Exclusion(rule="no place", reason=missing.reason)
 
-    def _slower(self, position: int) -> Exclusion:
-        least_ms, best_ms = self._least_ms[position], min(self._found).first
-        reason = f"takes {least_ms:.0f} ms at the least, the best home {best_ms:.0f} ms"
+    def _slower(self, position: int, best_ms: float) -> Exclusion:
+        reason = f"takes {self._least_ms[position]:.0f} ms at the least, the best home {best_ms:.0f} ms"
         return Exclusion(rule="slower", reason=reason)
 
     def _fail(self) -> NoReturn:

@@ -54,10 +54,12 @@ class Network:
         if not self._probed:
             return known
         servers = {cell.name: cell.region for cell in self.topology.cells}
-        return [
-            self._probed_or(region.name, servers[region.cell], rtt_ms)
-            for region, rtt_ms in zip(self.topology.regions, known, strict=True)
-        ]
+        probed = self._probed
+        rtts_ms: list[float] = []
+        for region, known_ms in zip(self.topology.regions, known, strict=True):
+            there, back = (region.name, servers[region.cell]), (servers[region.cell], region.name)
+            rtts_ms.append(probed[there] if there in probed else probed.get(back, known_ms))
+        return rtts_ms
 
     def rtts_to_ms(self, target: str) -> Sequence[float]:
         """From every region of the topology, in its order, to one of them; kept for the next time."""
@@ -65,8 +67,9 @@ class Network:
         if rtts_ms is None:
             rtts_ms = self.topology.rtts_to_ms(target)
             if self._probed:
+                probed = self._probed
                 rtts_ms = [
-                    self._probed_or(name, target, rtt_ms)
+                    probed[name, target] if (name, target) in probed else probed.get((target, name), rtt_ms)
                     for name, rtt_ms in zip(self._names, rtts_ms, strict=True)
                 ]
             self._to_target[target] = rtts_ms
@@ -90,10 +93,6 @@ class Network:
         if region is not None:
             return [self.rtt_ms(region, cell.region) for cell in self.topology.cells]
         return estimated_rtts_ms(coordinates, self._cell_directions)
-
-    def _probed_or(self, a: str, b: str, known_ms: float) -> float:
-        probed = self._probed.get((a, b))
-        return self._probed.get((b, a), known_ms) if probed is None else probed
 
     @cached_property
     def _names(self) -> list[str]:

@@ -39,25 +39,30 @@ class StepTable:
         # cheapest first, so that a front is found in one pass
         self._places = sorted(bodies, key=prices.__getitem__)
         self._queued_ms = {place: bodies[place].queued_ms for place in self._places}
-        self._least_ms = min(self._queued_ms.values(), default=math.inf)
+        self._quickest = sorted(self._queued_ms, key=self._queued_ms.__getitem__)
+        self._least_ms = self._queued_ms[self._quickest[0]] if bodies else math.inf
         self.least_queued_ms = math.inf if step.dispatch == "inline" else self._least_ms
         inline = (body.inline_ms for body in set(bodies.values()) if body.may_run_inline)
         self.least_inline_ms = min(inline, default=math.inf)
 
     def fastest_queued(self, cell: CellView) -> list[Choice]:
-        """The place that is fastest by its queue; of equally fast ones the cheapest."""
-        best: tuple[float, float, int] | None = None
-        reach_ms = cell.reach_ms
-        for place in cell.nearest:
-            if best is not None and reach_ms[place] + self._least_ms > best[0]:
-                break  # the least grows with the distance: no later one is better
-            queued_ms = self._queued_ms.get(place, math.inf)
-            time_ms = queued_ms + reach_ms[place]
-            if time_ms < math.inf:
-                entry = (time_ms, self.prices[place], place)
-                if best is None or entry < best:
-                    best = entry
-        return [] if best is None else [Choice(best[0] + self.transfer_ms, best[1], best[2])]
+        """The place that is fastest by its queue; of equally fast ones the cheapest.
+
+        Looks at the nearest places and at those with the shortest queues, in turn: one that
+        comes later in both orders is further off than all seen so far, and takes longer.
+        """
+        reach_ms, queued_ms, prices = cell.reach_ms, self._queued_ms, self.prices
+        best_ms, best = math.inf, -1
+        for near, quick in zip(cell.nearest, self._quickest, strict=False):
+            if reach_ms[near] + queued_ms[quick] > best_ms:
+                break
+            for place in (near, quick):
+                time_ms = queued_ms.get(place, math.inf) + reach_ms[place]
+                if time_ms < best_ms or (
+                    time_ms == best_ms < math.inf and (prices[place], place) < (prices[best], best)
+                ):
+                    best_ms, best = time_ms, place
+        return [] if best < 0 else [Choice(best_ms + self.transfer_ms, prices[best], best)]
 
     def queued_front(self, cell: CellView) -> list[Choice]:
         """The places of which none is both faster and cheaper than another, fastest first."""
@@ -107,17 +112,16 @@ class StepTable:
 
     def _fastest(self, cell: CellView, count: int) -> list[Rank]:
         found: list[Rank] = []
-        reach_ms, more_ms = cell.reach_ms, self.transfer_ms
-        for place in cell.nearest:
-            near_ms = reach_ms[place]
-            if near_ms == math.inf or (
-                len(found) == count and self._least_ms + near_ms + more_ms > found[-1][0]
-            ):
+        seen: set[int] = set()
+        reach_ms, queued_ms, more_ms = cell.reach_ms, self._queued_ms, self.transfer_ms
+        for near, quick in zip(cell.nearest, self._quickest, strict=False):
+            if len(found) == count and queued_ms[quick] + reach_ms[near] + more_ms > found[-1][0]:
                 break
-            queued_ms = self._queued_ms.get(place)
-            if queued_ms is not None:
-                insort(found, (queued_ms + near_ms + more_ms, self.prices[place], place))
-                del found[count:]
+            for place in (near, quick):
+                if place in queued_ms and place not in seen and reach_ms[place] < math.inf:
+                    seen.add(place)
+                    insort(found, (queued_ms[place] + reach_ms[place] + more_ms, self.prices[place], place))
+                    del found[count:]
         return found
 
 
