@@ -6,12 +6,14 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import httpx
 import pytest
 import uvicorn
 
+from orchestrator.dev.embedding_server import start_embedding_server
+from orchestrator.dev.processes import Supervisor, free_ports
 from orchestrator.topology.model import Offer, Region
 from tests.backends import double as doubles
 from tests.shared_data import CHECKOUT
@@ -79,9 +81,11 @@ def chat_url(tmp_path_factory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def embedding_url(tmp_path_factory) -> Iterator[str]:
-    with serving("tests.backends.embedding_server", tmp_path_factory.mktemp("embedding") / "log") as url:
-        yield url
+async def embedding_url(tmp_path_factory) -> AsyncIterator[str]:
+    [port] = free_ports(1)
+    async with Supervisor(tmp_path_factory.mktemp("embedding")) as supervisor:
+        await start_embedding_server(supervisor, port=port, threads=2)
+        yield f"http://127.0.0.1:{port}"
 
 
 @pytest.fixture

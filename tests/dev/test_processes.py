@@ -200,6 +200,7 @@ async def test_processes_end_with_their_parent(tmp_path: Path, number: signal.Si
     finally:
         if parent.returncode is None:
             parent.kill()
+            await parent.wait()
 
 
 async def _never() -> bool:

@@ -249,3 +249,4 @@ async def test_no_process_outlives_the_stack(
     finally:
         if parent.returncode is None:
             parent.kill()
+            await parent.wait()
