@@ -102,23 +102,27 @@ class HomeChoice:
         return sorted(positions, key=self._least_ms.__getitem__)
 
     def _weigh_by_latency(self) -> None:
-        order = self._order()
-        best_ms, least_ms, fastest = math.inf, self._least_ms, self._agent.fastest
+        order, found, regions = self._order(), self._found, self._agent.regions
+        start_ms, least_ms, fastest = self._start_ms, self._least_ms, self._agent.fastest
+        best_ms = math.inf
         for number, position in enumerate(order):
-            if least_ms[position] > best_ms and len(self._found) >= HOMES_IN_RECEIPT:
+            if least_ms[position] > best_ms and len(found) >= HOMES_IN_RECEIPT:
                 self._beyond = order[number:]
                 break
             parts = fastest(position)
             if parts is None:
                 self._leave_unplaced(position)
                 continue
-            latency_ms = self._keep(position, parts)
+            steps_ms, handoffs_ms, price, _ = parts
+            latency_ms = start_ms[position] + steps_ms + handoffs_ms
+            found.append((latency_ms, price, regions[position], position, parts))
             if latency_ms < best_ms:
                 best_ms = latency_ms
         if self._usual is not None and self._usual in self._beyond:
             parts = self._agent.fastest(self._usual)
             if parts is not None:
-                self._keep(self._usual, parts)
+                latency_ms = start_ms[self._usual] + parts.steps_ms + parts.handoffs_ms
+                found.append((latency_ms, parts.price, regions[self._usual], self._usual, parts))
 
     def _weigh_by_price(self, bound_ms: float) -> None:
         best: tuple[float, float] = (math.inf, math.inf)
@@ -132,23 +136,16 @@ class HomeChoice:
                     continue
             parts = self._agent.cheapest(position, budget_ms)
             if parts is not None:
-                best = min(best, (parts.price, self._keep(position, parts)))
+                latency_ms = self._start_ms[position] + parts.steps_ms + parts.handoffs_ms
+                region = self._agent.regions[position]
+                self._found.append((parts.price, latency_ms, region, position, parts))
+                best = min(best, (parts.price, latency_ms))
             elif self._agent.unplaced(position) is not None:
                 self._leave_unplaced(position)
             else:
                 reason = f"takes more than the bound of {bound_ms:.0f} ms"
                 self._leave(position, Exclusion(rule="latency bound", reason=reason))
                 self._over_bound.append(position)
-
-    def _keep(self, position: int, parts: Parts) -> float:
-        """Notes a home that can be; returns what the whole run takes from it."""
-        latency_ms = self._start_ms[position] + parts.steps_ms + parts.handoffs_ms
-        region = self._agent.regions[position]
-        if self._agent.bound_ms is None:
-            self._found.append((latency_ms, parts.price, region, position, parts))
-        else:
-            self._found.append((parts.price, latency_ms, region, position, parts))
-        return latency_ms
 
     def _leave(self, position: int, exclusion: Exclusion) -> None:
         self._left.append((self._agent.name(position), exclusion))

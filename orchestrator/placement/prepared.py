@@ -27,6 +27,9 @@ from orchestrator.placement.snapshot import Snapshot
 from orchestrator.placement.tables import CellView
 from orchestrator.requirements import Requirements
 
+OPTIONS_KEPT = 32
+"""Of a home's Pareto front, which may have thousands: users of like budgets choose among these."""
+
 
 class Parts(NamedTuple):
     """What all parts of an agent take from one home, and the choices that it consists of."""
@@ -45,6 +48,14 @@ class Ways(NamedTuple):
 
     least_ms: Sequence[float]
     """Of the whole run: a lower bound."""
+
+
+class _Cheapest(NamedTuple):
+    """The cheapest options of a home, fastest first: for every budget between these two."""
+
+    shortest_ms: float
+    longest_ms: float
+    options: list[Option]
 
 
 class PreparedAgent:
@@ -80,7 +91,7 @@ class PreparedAgent:
         self._kept = kept
         self._receipts: dict[int | None, Receipts] = {}
         self._parts: dict[int, Parts | None] = {}
-        self._options: dict[int, tuple[float, list[Option]]] = {}
+        self._options: dict[int, _Cheapest] = {}
         self._unplaced: dict[int, Unplaced | None] = {}
         refuse_without_any_place(self._search.root)
         self.excluded: dict[str, Exclusion] = {}
@@ -138,14 +149,16 @@ class PreparedAgent:
         """The cheapest way to do all parts from a home within a time; None if there is none."""
         if self._least_ms[position] > budget_ms + ROUNDING_MS:
             return None
-        solved_for_ms, options = self._options.get(position, (-math.inf, []))
-        if solved_for_ms < budget_ms:
+        known = self._options.get(position)
+        if known is None or not known.shortest_ms <= budget_ms <= known.longest_ms:
             root, cell = self._search.root, self.cell(position)
             options = self._search.solve(root, self.regions[position], cell, budget_ms)
-            self._options[position] = budget_ms, options
+            kept = options[-OPTIONS_KEPT:]
+            shortest_ms = kept[0].latency_ms if len(kept) < len(options) else -math.inf
+            known = self._options[position] = _Cheapest(shortest_ms, budget_ms, kept)
         # of a Pareto front, the slowest is the cheapest
-        affordable = bisect_right(options, budget_ms + ROUNDING_MS, key=itemgetter(0))
-        return self._parts_of(position, options[affordable - 1]) if affordable else None
+        affordable = bisect_right(known.options, budget_ms + ROUNDING_MS, key=itemgetter(0))
+        return self._parts_of(position, known.options[affordable - 1]) if affordable else None
 
     def least_price(self, budget_ms: float) -> float:
         """What the run costs at the least within this time, from any home."""

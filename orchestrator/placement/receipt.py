@@ -25,8 +25,8 @@ class Unplaced(NamedTuple):
     reason: str
 
 
-CANDIDATES_KEPT = 40_000
-"""In kept receipts, together: about a kilobyte each."""
+CANDIDATES_KEPT = 16_000
+"""In all kept receipts together: two to three kilobytes each."""
 
 
 class KeptReceipts:

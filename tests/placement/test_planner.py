@@ -21,6 +21,7 @@ from orchestrator.placement import (
     homes,
     plan,
     planner,
+    prepared,
     receipt,
 )
 from orchestrator.placement.network import Network, direction, estimated_rtts_ms
@@ -78,7 +79,7 @@ def test_a_planner_gives_the_plans_of_fresh_ones(data: st.DataObject) -> None:
             "usual_home": data.draw(usual_homes),
             "limit": data.draw(limits),
         }
-        with patch.object(homes, "HOMES_IN_RECEIPT", 2):
+        with patch.object(homes, "HOMES_IN_RECEIPT", 2), patch.object(prepared, "OPTIONS_KEPT", 2):
             kept = outcome(patient.plan, agent, origin, **options)
             assert kept == outcome(plan, agent, origin, topology, snapshot, **options)
 
