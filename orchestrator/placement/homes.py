@@ -59,6 +59,7 @@ class HomeChoice:
         self._beyond: list[int] = []
         """Homes that even at the least take longer than the best one."""
 
+        self._best_ms = math.inf
         self._first_unplaced: Unplaced | None = None
         self._over_bound: list[int] = []
         if agent.bound_ms is None:
@@ -118,6 +119,7 @@ class HomeChoice:
             found.append((latency_ms, price, regions[position], position, parts))
             if latency_ms < best_ms:
                 best_ms = latency_ms
+        self._best_ms = best_ms
         if self._usual is not None and self._usual in self._beyond:
             parts = self._agent.fastest(self._usual)
             if parts is not None:
@@ -192,16 +194,13 @@ class HomeChoice:
                 elif region.name in self._agent.excluded:
                     yield region.name, self._agent.excluded[region.name]
         yield from self._left
-        best_ms = min(self._found)[0] if self._beyond else math.inf
         for position in self._beyond:
             if position != self._usual:
-                yield self._agent.name(position), self._slower(position, best_ms)
+                least_ms, best_ms = self._least_ms[position], self._best_ms
+                reason = f"takes {least_ms:.0f} ms at the least, the best home {best_ms:.0f} ms"
+                yield self._agent.name(position), Exclusion(rule="slower", reason=reason)
             elif self._agent.fastest(position) is None and (missing := self._agent.unplaced(position)):
                 yield self._agent.name(position), Exclusion(rule="no place", reason=missing.reason)
-
-    def _slower(self, position: int, best_ms: float) -> Exclusion:
-        reason = f"takes {self._least_ms[position]:.0f} ms at the least, the best home {best_ms:.0f} ms"
-        return Exclusion(rule="slower", reason=reason)
 
     def _fail(self) -> NoReturn:
         excluded, name = dict(self._excluded()), self._agent.agent.name

@@ -66,7 +66,7 @@ class Planner:
 
     What does not depend on the user is found once and kept, so that each further plan of an
     agent is a matter of a few sums. Both arguments are immutable, so nothing kept gets old; for
-    a newer snapshot make another planner.
+    a newer snapshot make another planner. For one thread at a time.
 
     Args:
         topology: What exists.

@@ -62,15 +62,20 @@ class Search:
         self._serves = [region.serves for region in self.topology.regions]
         self._cells: dict[str, CellView] = {}
         self._allowed: dict[Requirements, tuple[dict[int, float], dict[str, Exclusion]]] = {}
-        self.root = self._node(agent, requirements, 1.0)
+        self.root = self._node(agent, requirements, 1.0, 1.0)
 
     # -- what does not depend on the home -----------------------------------------------------
 
-    def _node(self, agent: AgentProfile, requirements: Requirements, calls: float) -> Node:
-        node = Node(agent, requirements.residency, calls)
+    def _node(self, agent: AgentProfile, requirements: Requirements, calls: float, runs: float) -> Node:
+        node = Node(agent, requirements.residency, calls, runs)
         node.tables = [self._table(step, requirements) for step in agent.steps]
         node.children = [
-            self._node(handoff.agent, requirements.merged(handoff.agent.requirements), handoff.expected_calls)
+            self._node(
+                handoff.agent,
+                requirements.merged(handoff.agent.requirements),
+                handoff.expected_calls,
+                handoff.expected_calls * runs,
+            )
             for handoff in agent.handoffs
         ]
         return node
@@ -210,8 +215,8 @@ class Search:
 
     def _sub_homes(self, node: Node, cell: CellView) -> Iterable[Choice]:
         budget_ms = math.inf
-        if self._bound_ms is not None and node.calls > 0:
-            budget_ms = self._bound_ms / node.calls
+        if self._bound_ms is not None and node.runs > 0:
+            budget_ms = self._bound_ms / node.runs
         best_ms = math.inf
         least_ms = self.least_ms(node, cell.rtts_ms)
         for home in sorted(range(len(cell.rtts_ms)), key=cell.rtts_ms.__getitem__):

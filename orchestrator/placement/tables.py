@@ -128,10 +128,15 @@ class StepTable:
 class Node:
     """One agent of the tree, with the requirements that hold for it."""
 
-    def __init__(self, agent: AgentProfile, residency: Residency, calls: float) -> None:
+    def __init__(self, agent: AgentProfile, residency: Residency, calls: float, runs: float) -> None:
         self.agent = agent
         self.residency = residency
         self.calls = calls
+        """How often the agent above starts it."""
+
+        self.runs = runs
+        """How often it runs in one run of the whole tree."""
+
         self.tables: list[StepTable] = []
         self.children: list[Node] = []
 

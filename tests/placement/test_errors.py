@@ -7,7 +7,7 @@ import pytest
 
 from orchestrator.errors import PlacementError
 from orchestrator.geography import Coordinates, Origin
-from orchestrator.placement import AgentProfile, Handoff, RegionReading, Snapshot, StepProfile, plan
+from orchestrator.placement import AgentProfile, Handoff, RegionReading, RunTime, Snapshot, StepProfile, plan
 from orchestrator.placement.profile import DispatchChoice
 from orchestrator.requirements import Needs, Objective, Requirements, requirements
 from orchestrator.topology import Cell, Link, Offer, Region, Topology
@@ -156,3 +156,14 @@ def test_a_link_serves_both_ways_and_a_probe_beats_it() -> None:
     for pair in (("iad", "fra"), ("fra", "iad")):
         probed = plan(agent, home, linked, Snapshot(rtt_ms={pair: 50.0}), homes=["fra"])
         assert probed.latency_ms == pytest.approx(start_ms - 80)
+
+
+def test_a_bound_counts_how_often_a_sub_agent_of_a_sub_agent_runs() -> None:
+    """It takes more than twice the bound, and runs in one of four runs."""
+    slow = AgentProfile("slow", (StepProfile("answer", "tool", prior=RunTime(700, 700)),))
+    middle = AgentProfile("middle", handoffs=(Handoff(slow, 0.5),))
+    agent = AgentProfile("root", handoffs=(Handoff(middle, 0.5),))
+    origin = Origin(label="fra", coordinates=WORLD.regions[0].coordinates, region="fra")
+    bound = Objective(timedelta(milliseconds=300))
+    planned = plan(agent, origin, topology(WORLD.regions[0]), requirements=requirements(objective=bound))
+    assert 175 < planned.latency_ms < 300
