@@ -77,6 +77,8 @@ class ChildProcess:
         try:
             log_file.parent.mkdir(parents=True, exist_ok=True)
             with log_file.open("ab") as output:
+                # before the program starts: it shares the position, and moves it when it writes
+                log_start = output.seek(0, os.SEEK_END)
                 process = await asyncio.create_subprocess_exec(
                     sys.executable,
                     *("-I", "-S", str(LAUNCHER), str(os.getpid()), program, *command[1:]),
@@ -86,7 +88,6 @@ class ChildProcess:
                     env={**os.environ, **(environment or {})},
                     start_new_session=True,
                 )
-                log_start = output.tell()
         except OSError as error:
             raise StackError(
                 f"{name}: cannot start: {error.strerror} ({error.filename or log_file})"
