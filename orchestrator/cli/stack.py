@@ -79,7 +79,7 @@ def up(
     between the regions the round trip times of real ones. `edgeward run` talks to it.
     """
     configure_logging(level=logging.WARNING)
-    load_application(application)
+    agent = next(iter(load_application(application).agent_definitions), "AGENT")
     options = StackOptions(
         regions=_names(regions),
         app=application,
@@ -89,13 +89,13 @@ def up(
         directory=folder,
         ui=True,
     )
-    run_to_end(_up(options))
+    run_to_end(_up(options, agent))
 
 
-async def _up(options: StackOptions) -> None:
+async def _up(options: StackOptions, agent: str) -> None:
     async with Stack(options, progress=note) as stack:
         _print_cells(stack.topology)
-        print("\nAsk:  edgeward run research --origin Lisbon --input 'What is the home of a run?'")
+        print(f"\nAsk:  edgeward run {agent} --origin Lisbon --input 'What is the home of a run?'")
         print("Stop: Ctrl-C", flush=True)
         await _interrupted(stack)
 
