@@ -3,21 +3,44 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from typing import Any, cast
 
 from pydantic import BaseModel
 from temporalio.client import WorkflowFailureError
 from temporalio.exceptions import ApplicationError
 
+from orchestrator.application import Application
 from orchestrator.cli.output import jsonable, table
 from orchestrator.client import EdgeClient, EdgeRun
+from orchestrator.dev import view_from
 from orchestrator.errors import RunFailedError
+from orchestrator.geography import resolve_origin
 from orchestrator.streams import StreamPiece
 from orchestrator.temporal_seams import workflow_run
+from orchestrator.topology import Topology
 from orchestrator.trace import StepRecord
 
 LONGEST_VALUE = 300
 """Characters of one field of a result that are printed."""
+
+
+@asynccontextmanager
+async def client_at(origin: str, topology: Topology, application: Application) -> AsyncGenerator[EdgeClient]:
+    """A client of the embedded stack as its user at the origin has one: distances emulated, fleet read once.
+
+    Raises:
+        UnknownOriginError: The origin means nothing.
+    """
+    regions = {region.name: region.coordinates for region in topology.regions}
+    async with (
+        view_from(topology, resolve_origin(origin, regions)) as seen,
+        await EdgeClient.connect(seen, application=application) as client,
+    ):
+        if client.fleet is not None:
+            await client.fleet.refresh()
+        yield client
 
 
 async def converse(

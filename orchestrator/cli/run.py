@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from orchestrator.application import Application, load_application
-from orchestrator.cli.conversation import converse, finished, start
+from orchestrator.cli.conversation import client_at, converse, finished, start
 from orchestrator.cli.inputs import argument, read_input
 from orchestrator.cli.options import (
     DEFAULT_FOLDER,
@@ -28,8 +28,7 @@ from orchestrator.cli.options import (
 from orchestrator.cli.output import data
 from orchestrator.cli.plan import DEFAULT_APP
 from orchestrator.client import EdgeClient
-from orchestrator.dev import running_stack, view_from
-from orchestrator.geography import resolve_origin
+from orchestrator.dev import running_stack
 from orchestrator.telemetry import configure_logging
 from orchestrator.topology import load_topology
 
@@ -96,13 +95,7 @@ async def _connected(
             yield client
         return
     everything = load_topology(running_stack(folder).topology)
-    regions = {region.name: region.coordinates for region in everything.regions}
-    async with (
-        view_from(everything, resolve_origin(origin, regions)) as seen,
-        await EdgeClient.connect(seen, application=application) as client,
-    ):
-        if client.fleet is not None:
-            await client.fleet.refresh()
+    async with client_at(origin, everything, application) as client:
         yield client
 
 

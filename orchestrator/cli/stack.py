@@ -11,15 +11,13 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from orchestrator.application import Application, load_application
-from orchestrator.cli.conversation import converse
+from orchestrator.cli.conversation import client_at, converse
 from orchestrator.cli.inputs import argument
 from orchestrator.cli.options import DEFAULT_FOLDER, FolderOption, run_to_end
 from orchestrator.cli.output import note, table
 from orchestrator.cli.plan import DEFAULT_APP
-from orchestrator.client import EdgeClient
-from orchestrator.dev import DEFAULT_REGIONS, PLACES, Stack, StackOptions, view_from
+from orchestrator.dev import DEFAULT_REGIONS, PLACES, Stack, StackOptions
 from orchestrator.errors import ConfigurationError
-from orchestrator.geography import resolve_origin
 from orchestrator.telemetry import configure_logging
 from orchestrator.topology import Topology
 
@@ -124,13 +122,7 @@ async def _ask(application: Application, topology: Topology, question: Question)
     arguments: list[Any] = argument(agent, question.input)
     bound = f" · residency {question.residency}" if question.residency else ""
     print(f"\n━━ {question.agent} · from {question.origin}{bound} · {question.input}", flush=True)
-    regions = {region.name: region.coordinates for region in topology.regions}
-    async with (
-        view_from(topology, resolve_origin(question.origin, regions)) as seen,
-        await EdgeClient.connect(seen, application=application) as client,
-    ):
-        if client.fleet is not None:
-            await client.fleet.refresh()
+    async with client_at(question.origin, topology, application) as client:
         await converse(client, agent, arguments, origin=question.origin, residency=question.residency)
 
 

@@ -21,7 +21,7 @@ from orchestrator.fleet import Fleet
 from orchestrator.geography import Origin
 from orchestrator.placement import Plan, Snapshot
 from orchestrator.queues import agents_queue
-from orchestrator.requirements import Objective, Requirements, ResidencyLike, requirements
+from orchestrator.requirements import Objective, ResidencyLike, requirements
 from orchestrator.topology import Topology, load_topology
 
 ResultT = TypeVar("ResultT")
@@ -139,8 +139,12 @@ class EdgeClient:
             UnknownOriginError: The origin means nothing.
             PlacementError: No home, or a step has no place; names the rule.
         """
-        narrowed = requirements(residency=residency, objective=objective)
-        return self._plan(_definition(agent), origin, narrowed)
+        return self._planner.plan(
+            _definition(agent),
+            origin,
+            narrowed=requirements(residency=residency, objective=objective),
+            limit=RECEIPT_LIMIT,
+        )
 
     @overload
     async def start(
@@ -193,9 +197,7 @@ class EdgeClient:
             CellUnavailableError: The server of the chosen cell does not answer.
             temporalio.exceptions.WorkflowAlreadyStartedError: A run with this id is going on.
         """
-        definition = _definition(agent)
-        narrowed = requirements(residency=residency, objective=objective)
-        plan = self._plan(definition, origin, narrowed)
+        plan = self.plan(agent, origin=origin, residency=residency, objective=objective)
         client = self._cells[plan.cell]
         with starting(plan):
             handle = await _reached(
@@ -203,7 +205,7 @@ class EdgeClient:
                 client.start_workflow(
                     agent,
                     args=list(arguments),
-                    id=id or f"{definition.name}-{uuid.uuid4().hex}",
+                    id=id or f"{plan.root.agent}-{uuid.uuid4().hex}",
                     task_queue=agents_queue(plan.home),
                     task_timeout=TASK_TIMEOUT,
                 ),
@@ -217,9 +219,6 @@ class EdgeClient:
             KeyError: The topology has no such cell.
         """
         return self._cells[name]
-
-    def _plan(self, definition: AgentDefinition, origin: str | Origin, narrowed: Requirements) -> Plan:
-        return self._planner.plan(definition, origin, narrowed=narrowed, limit=RECEIPT_LIMIT)
 
 
 async def _reached(cell: str, starting: Awaitable[ResultT]) -> ResultT:
