@@ -3,7 +3,10 @@
 0: done. 1: it failed. 2: what the user wrote cannot be used. 130: interrupted.
 """
 
+import contextlib
+import os
 import sys
+import traceback
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -33,21 +36,35 @@ def main() -> NoReturn:
 
 def told(command: Callable[[], object]) -> NoReturn:
     """Runs a command and ends the process: errors as one message, and an exit code."""
+    code = _exit_code(command)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(BrokenPipeError):
+            stream.flush()
+    # Not sys.exit: a call to a cell that was cancelled may still end on a thread of Temporal's core,
+    # and one that needs Python while the interpreter goes away aborts the process
+    # (https://github.com/temporalio/sdk-python/issues/300).
+    os._exit(code)
+
+
+def _exit_code(command: Callable[[], object]) -> int:
     try:
         command()
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
     except ConfigurationError as error:
-        _fail(error, 2)
+        return _failed(error, 2)
     except EdgewardError as error:
-        _fail(error, 1)
+        return _failed(error, 1)
     except BrokenPipeError:
-        # whoever read our output has seen enough
-        sys.stderr.close()
-        sys.exit(0)
+        return 0  # whoever read our output has seen enough
     except KeyboardInterrupt:
-        sys.exit(130)
-    sys.exit(0)
+        return 130
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    return 0
 
 
-def _fail(error: EdgewardError, code: int) -> NoReturn:
+def _failed(error: EdgewardError, code: int) -> int:
     print(f"edgeward: {error}", file=sys.stderr)
-    sys.exit(code)
+    return code

@@ -139,3 +139,17 @@ def test_python_dash_m_worker_is_the_worker_of_the_shipped_agents() -> None:
     )
     assert told.returncode == 0
     assert "--region" in told.stdout
+
+
+def test_a_command_ends_before_threads_of_temporals_core_meet_a_finalizing_interpreter() -> None:
+    # what runs while the interpreter finalizes would change the exit code; nothing does
+    code = (
+        "import atexit, os, sys\n"
+        "from orchestrator.cli.main import told\n"
+        "atexit.register(os._exit, 9)\n"
+        "told(lambda: print('the answer', end=''))\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], cwd=CHECKOUT, capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, ended.stdout) == (0, "the answer")
