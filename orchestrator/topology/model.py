@@ -4,16 +4,15 @@ Value types only. They are frozen, and validated where they are made: a ``Topolo
 exists is consistent. Reading one from a file is ``orchestrator.topology.load``.
 """
 
-import os
 import re
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple, Self, cast
-from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 from orchestrator.geography import Coordinates, estimated_rtt_ms, is_country, jurisdictions_of
+from orchestrator.topology.endpoints import read_secret, split_address
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", max_length=63)]
 """Lower-case letters, digits and hyphens: names become parts of task queues and headers."""
@@ -22,7 +21,6 @@ Text = Annotated[str, StringConstraints(min_length=1)]
 """A text that says something."""
 
 OfferKind = Literal["model", "collection", "tool"]
-
 
 INSIDE_A_REGION_MS = 0.6
 """RTT between two machines of one region where nobody measured it (AWS, between zones: 0.4–0.9)."""
@@ -76,15 +74,8 @@ class Offer(_Value):
     @field_validator("endpoint")
     @classmethod
     def _endpoint_without_secrets(cls, endpoint: str) -> str:
-        try:
-            parts = urlsplit(endpoint)
-        except ValueError as error:
-            raise ValueError(f"is no URL ({error}); write it like http://127.0.0.1:8080/v1") from error
-        if parts.scheme not in {"http", "https", "file", "postgresql"}:
-            raise ValueError("is no endpoint; start it with http://, https://, postgresql:// or file://")
-        if parts.scheme != "file" and not parts.netloc:
-            raise ValueError("names no host; write it like http://127.0.0.1:8080/v1")
-        if parts.password:
+        schemes = ("http", "https", "postgresql", "file")
+        if split_address(endpoint, "endpoint", schemes, "http://127.0.0.1:8080/v1").password:
             raise ValueError("holds a password; remove it and name it with secret_env or secret_file")
         return endpoint
 
@@ -115,11 +106,7 @@ class Offer(_Value):
             KeyError: ``secret_env`` names a variable that is not set.
             OSError: ``secret_file`` cannot be read.
         """
-        if self.secret_env is not None:
-            return os.environ[self.secret_env]
-        if self.secret_file is not None:
-            return self.secret_file.read_text(encoding="utf-8").strip()
-        return None
+        return read_secret(self.secret_env, self.secret_file)
 
 
 class Cell(_Value):
@@ -179,6 +166,17 @@ class Region(_Value):
     control: str | None = None
     """``http://host:port`` of its worker: health, probes and streams."""
 
+    bus: str | None = None
+    """``nats://host:port`` of the server through which several worker processes of the region share
+    the text of running steps. Default: in memory, for one process."""
+
+    bus_secret_env: Text | None = None
+    """Environment variable of the worker that holds the bus's password (with a user in ``bus``),
+    its token, or the text of a credentials file."""
+
+    bus_secret_file: Path | None = None
+    """File that holds the same, read by the worker."""
+
     @field_validator("country")
     @classmethod
     def _existing_country(cls, country: str) -> str:
@@ -194,6 +192,21 @@ class Region(_Value):
         if control is not None and not re.match(r"https?://[^/\s]", control):
             raise ValueError(f"{shortened(control)} is no address; write it like http://127.0.0.1:8090")
         return control
+
+    @field_validator("bus")
+    @classmethod
+    def _bus_without_secrets(cls, bus: str | None) -> str | None:
+        if bus is not None and split_address(bus, "bus", ("nats", "tls"), "nats://127.0.0.1:4222").password:
+            raise ValueError("holds a password; remove it and name it with bus_secret_env or bus_secret_file")
+        return bus
+
+    @model_validator(mode="after")
+    def _secret_of_a_bus(self) -> Self:
+        if self.bus_secret_env is not None and self.bus_secret_file is not None:
+            raise ValueError("has both bus_secret_env and bus_secret_file; keep one")
+        if self.bus is None and (self.bus_secret_env is not None or self.bus_secret_file is not None):
+            raise ValueError('has the secret of a bus and no bus; add bus = "nats://host:4222" or remove it')
+        return self
 
     @model_validator(mode="before")
     @classmethod
@@ -226,6 +239,14 @@ class Region(_Value):
                 raise ValueError(f"offers {offer.key} twice; remove or rename one")
             seen.add(offer.key)
         return self
+
+    def bus_secret(self) -> str | None:
+        """The bus's password, token or credentials, read where they are needed and never kept.
+
+        Raises:
+            KeyError, OSError: What is named there cannot be read.
+        """
+        return read_secret(self.bus_secret_env, self.bus_secret_file)
 
     @cached_property
     def prices(self) -> dict[OfferKey, float]:

@@ -105,11 +105,22 @@ def test_secrets_are_read_where_they_are_needed(tmp_path: Path, monkeypatch: pyt
     assert loaded(tmp_path, from_file).region("frankfurt").offers[1].secret() == "from a file"
 
 
+def test_a_bus_and_its_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bus = f'{CONTROL}\nbus = "nats://worker@127.0.0.1:4222"\nbus_secret_env = "BUS_PASSWORD"'
+    frankfurt = loaded(tmp_path, changed(CONTROL, bus)).region("frankfurt")
+    monkeypatch.setenv("BUS_PASSWORD", "open sesame")
+    assert (frankfurt.bus, frankfurt.bus_secret()) == ("nats://worker@127.0.0.1:4222", "open sesame")
+    assert "sesame" not in repr(frankfurt)
+    without = loaded(tmp_path, GOOD).region("frankfurt")
+    assert (without.bus, without.bus_secret()) == (None, None)
+
+
 def changed(old: str, new: str) -> str:
     assert old in GOOD
     return GOOD.replace(old, new, 1)
 
 
+CONTROL = 'control = "http://127.0.0.1:9001"'
 OFFER = 'endpoint = "http://127.0.0.1:8080/v1"'
 
 BAD: dict[str, tuple[str, str]] = {
@@ -241,6 +252,33 @@ BAD: dict[str, tuple[str, str]] = {
     "control without scheme": (
         changed("http://127.0.0.1:9001", "127.0.0.1:9001"),
         "regions.frankfurt.control: ",
+    ),
+    "bus without scheme": (
+        changed(CONTROL, f'{CONTROL}\nbus = "127.0.0.1:4222"'),
+        "regions.frankfurt.bus: is no bus; start it with nats:// or tls://",
+    ),
+    "bus without host": (
+        changed(CONTROL, f'{CONTROL}\nbus = "nats://:4222"'),
+        "regions.frankfurt.bus: names no host; write it like nats://127.0.0.1:4222",
+    ),
+    "bus with a port that is none": (
+        changed(CONTROL, f'{CONTROL}\nbus = "nats://127.0.0.1:99999"'),
+        "regions.frankfurt.bus: is no URL (Port out of range 0-65535); write it like nats://127.0.0.1:4222",
+    ),
+    "bus with a password": (
+        changed(CONTROL, f'{CONTROL}\nbus = "nats://worker:sesame@127.0.0.1:4222"'),
+        "regions.frankfurt.bus: holds a password; remove it and name it with bus_secret_env or bus_secret_",
+    ),
+    "bus with two secrets": (
+        changed(
+            CONTROL,
+            f'{CONTROL}\nbus = "nats://127.0.0.1:4222"\nbus_secret_env = "B"\nbus_secret_file = "b"',
+        ),
+        "regions.frankfurt: has both bus_secret_env and bus_secret_file; keep one",
+    ),
+    "secret of no bus": (
+        changed(CONTROL, f'{CONTROL}\nbus_secret_env = "B"'),
+        'regions.frankfurt: has the secret of a bus and no bus; add bus = "nats://host:4222" or remove it',
     ),
     "cell a text": (
         changed('[cells.eu]\naddress = "localhost:7233"\nregion = "frankfurt"', '[cells]\neu = "x"'),
