@@ -65,6 +65,10 @@ class Offer(_Value):
     price: float = Field(default=0.0, ge=0, allow_inf_nan=False, strict=True)
     """Price of one call, in the operator's unit."""
 
+    warm_up: bool | None = None
+    """Whether a worker that starts asks the model for one token, so that the first run does not wait
+    for it. Default: a model without a secret and a price is asked; others may cost money."""
+
     secret_env: Text | None = None
     """Environment variable of the worker that holds the API key or password."""
 
@@ -85,10 +89,23 @@ class Offer(_Value):
             raise ValueError("has both secret_env and secret_file; keep one")
         return self
 
+    @model_validator(mode="after")
+    def _warm_model(self) -> Self:
+        if self.warm_up is not None and self.kind != "model":
+            raise ValueError("has warm_up, which is a key of models; remove it")
+        return self
+
     @property
     def key(self) -> OfferKey:
         """Kind and name."""
         return OfferKey(kind=self.kind, name=self.name)
+
+    @property
+    def asked_at_start(self) -> bool:
+        """``warm_up``, with its default filled in."""
+        if self.warm_up is not None:
+            return self.warm_up
+        return self.secret_env is None and self.secret_file is None and self.price == 0
 
     @property
     def spoken(self) -> str:

@@ -216,6 +216,10 @@ BAD: dict[str, tuple[str, str]] = {
     ),
     "no slots": (changed("slots = 2", "slots = 0"), "offers[0].slots: must be 1 or more, not 0; correct it"),
     "half a slot": (changed("slots = 2", "slots = 2.5"), "offers[0].slots: is a number, not a whole number"),
+    "a collection that warms up": (
+        changed('name = "handbook"', 'name = "handbook"\nwarm_up = true'),
+        "offers[1]: has warm_up, which is a key of models; remove it",
+    ),
     "price negative": (
         changed("price = 0.5", "price = -1"),
         "offers[0].price: must be 0 or more, not -1; correct it",
