@@ -24,10 +24,11 @@ class StreamPiece(BaseModel):
 
 
 class NumberedPiece(BaseModel):
-    """A piece with its number in the stream of one run and place, from 1.
+    """A piece with its number. Numbers of a run and place rise, from any on and with gaps.
 
     One line of JSON each, at ``GET <control>/runs/<workflow id>/pieces?after=N&follow=true``:
-    a listener that lost its connection asks again for what comes after the last number it has.
+    a listener that lost its connection asks again for what comes after the last number it has,
+    of whichever process of the region. Empty lines only say that the stream lives.
     """
 
     model_config = ConfigDict(frozen=True)

@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
+from datetime import timedelta
 
 import uvicorn
 from starlette.applications import Starlette
@@ -17,6 +18,10 @@ from starlette.routing import Route
 from orchestrator.errors import ConfigurationError
 from orchestrator.fleet import WorkerStatus
 from orchestrator.runtime.pieces import PieceBroker
+from orchestrator.streams import NumberedPiece
+
+KEEP_ALIVE = timedelta(seconds=75)
+"""How long a connection may rest between two requests: a caller's next stream then costs it no handshake."""
 
 
 def control_app(
@@ -26,12 +31,12 @@ def control_app(
 
     ``/healthz``: the process lives. ``/readyz``: 200 while it polls at least its own cell and
     takes new work. ``/status``: what it says of itself. ``/runs/{workflow_id}/pieces``: one
-    JSON object a line.
+    JSON object a line, and an empty line where none came for ``QUIET``.
 
     Args:
         status: The worker's status now.
         cells: State of each served cell: ``polling``, or why it is not.
-        pieces: Of the runs whose steps run here.
+        pieces: Of the runs whose steps run in the region.
     """
 
     async def healthz(request: Request) -> Response:
@@ -52,8 +57,7 @@ def control_app(
             return JSONResponse({"error": f"after is a number, not {after!r}"}, status_code=400)
         follow = request.query_params.get("follow", "true") == "true"
         numbered = pieces.listen(request.path_params["workflow_id"], after=int(after), follow=follow)
-        lines = (f"{piece.model_dump_json()}\n" async for piece in numbered)
-        return StreamingResponse(lines, media_type="application/x-ndjson")
+        return StreamingResponse(_lines(numbered), media_type="application/x-ndjson")
 
     return Starlette(
         routes=[
@@ -63,6 +67,12 @@ def control_app(
             Route("/runs/{workflow_id}/pieces", stream),
         ]
     )
+
+
+async def _lines(pieces: AsyncGenerator[NumberedPiece | None]) -> AsyncGenerator[str]:
+    async with aclosing(pieces):
+        async for numbered in pieces:
+            yield f"{numbered.model_dump_json()}\n" if numbered else "\n"
 
 
 @asynccontextmanager
@@ -77,7 +87,12 @@ async def serving(app: Starlette, host: str, port: int) -> AsyncGenerator[int]:
     """
     listener = _listener(host, port)
     config = uvicorn.Config(
-        app, log_config=None, access_log=False, timeout_graceful_shutdown=1, lifespan="off"
+        app,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        timeout_graceful_shutdown=1,
+        timeout_keep_alive=round(KEEP_ALIVE.total_seconds()),
     )
     server = _Server(config)
     task = asyncio.create_task(server.serve(sockets=[listener]))

