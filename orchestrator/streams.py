@@ -1,6 +1,15 @@
 """Pieces of text that steps send to the user while a run goes on, and how they travel."""
 
+from datetime import timedelta
+
 from pydantic import BaseModel, ConfigDict
+
+QUIET = timedelta(seconds=10)
+"""After so long without a piece, a stream says with an empty line that it lives."""
+
+
+class UnreadablePieceWarning(UserWarning):
+    """A place sent something that is no piece of text; the stream goes on without it."""
 
 
 class StreamPiece(BaseModel):

@@ -3,60 +3,85 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Sequence
+import random
+import warnings
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterable, Sequence
+from datetime import timedelta
 from typing import Any
 from urllib.parse import quote
 
 import httpx
 import structlog
+from pydantic import ValidationError
 
-from orchestrator.streams import NumberedPiece, StreamPiece
+from orchestrator.streams import QUIET, NumberedPiece, StreamPiece, UnreadablePieceWarning
 
 log = structlog.get_logger(__name__)
 
-RECONNECT_S = 0.2
-"""Pause before a lost or refused stream is asked for again."""
+FIRST_PAUSE, LONGEST_PAUSE = timedelta(milliseconds=50), timedelta(seconds=5)
+"""Before a lost or refused stream is asked for again: it doubles until something arrives."""
+
+SILENCE = 3 * QUIET
+"""A stream that says nothing for so long, not even that it lives, is lost."""
+
+CONNECT = timedelta(seconds=5)
+
+REST = timedelta(seconds=3)
+"""After the run: how long a place may take to connect, or to go on, with what has not arrived yet."""
+
+AHEAD = 1000
+"""Pieces that wait for a slow reader; then the places wait."""
 
 
 async def follow(
-    http: httpx.AsyncClient, controls: Sequence[str], workflow_id: str, finished: Awaitable[Any]
-) -> AsyncIterator[StreamPiece]:
+    http: httpx.AsyncClient, controls: Iterable[str], workflow_id: str, finished: Awaitable[Any]
+) -> AsyncGenerator[StreamPiece]:
     """The pieces of a run as they come, from several places, until it has finished.
 
-    A place that cannot be reached gives no pieces; the result does not depend on them.
+    The run need not exist yet. A stream that is cut goes on where it was. A place that cannot be
+    reached gives no pieces; the result does not depend on them.
 
     Args:
         http: Its pool is used.
         controls: Control endpoints of the places.
         workflow_id: Of the run that the user started.
         finished: Done when the run is; its outcome is not looked at.
+
+    Warns:
+        UnreadablePieceWarning: A place sends something that is no piece.
     """
-    pieces: asyncio.Queue[StreamPiece | None] = asyncio.Queue()
-    places = [_Place(http, control, workflow_id, pieces) for control in controls]
-    listening = [asyncio.create_task(place.listen()) for place in places]
-    ending = asyncio.create_task(_end(finished, places, listening, pieces))
+    arriving: asyncio.Queue[StreamPiece | BaseException | None] = asyncio.Queue(AHEAD)
+    places = [_Place(http, control, workflow_id, arriving) for control in dict.fromkeys(controls)]
+    following = asyncio.create_task(_until(finished, places, arriving))
     try:
-        while (piece := await pieces.get()) is not None:
-            yield piece
+        while (arrived := await arriving.get()) is not None:
+            if isinstance(arrived, BaseException):
+                raise arrived
+            yield arrived
     finally:
-        for task in (*listening, ending):
-            task.cancel()
-        await asyncio.gather(*listening, ending, return_exceptions=True)
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
 
 
-async def _end(
+async def _until(
     finished: Awaitable[Any],
     places: Sequence[_Place],
-    listening: Sequence[asyncio.Task[None]],
-    pieces: asyncio.Queue[StreamPiece | None],
+    arriving: asyncio.Queue[StreamPiece | BaseException | None],
 ) -> None:
-    """After the run: fetch what the streams have not delivered yet, then close."""
-    await asyncio.wait([asyncio.ensure_future(finished)])
-    for task in listening:
-        task.cancel()
-    await asyncio.gather(*listening, return_exceptions=True)
-    await asyncio.gather(*(place.rest() for place in places))
-    pieces.put_nowait(None)
+    """Listens until the run has finished, then fetches what has not been delivered yet."""
+    end: BaseException | None = None
+    try:
+        async with asyncio.TaskGroup() as group:
+            listening = [group.create_task(place.listen()) for place in places]
+            await asyncio.wait([asyncio.ensure_future(finished)])
+            for task in listening:
+                task.cancel()
+        async with asyncio.TaskGroup() as group:
+            for place in places:
+                group.create_task(place.rest())
+    except ExceptionGroup as failed:  # nothing of the network: that is dealt with at the place
+        end = failed.exceptions[0]
+    await arriving.put(end)
 
 
 class _Place:
@@ -67,35 +92,62 @@ class _Place:
         http: httpx.AsyncClient,
         control: str,
         workflow_id: str,
-        pieces: asyncio.Queue[StreamPiece | None],
+        arriving: asyncio.Queue[StreamPiece | BaseException | None],
     ) -> None:
         self._http = http
         self._url = f"{control.rstrip('/')}/runs/{quote(workflow_id, safe='')}/pieces"
-        self._pieces = pieces
+        self._arriving = arriving
         self._latest = 0
+        self._pause = FIRST_PAUSE
 
     async def listen(self) -> None:
         while True:
             try:
-                await self._read(follow=True)
+                await self._read(follow=True, connect=CONNECT, silence=SILENCE)
             except httpx.HTTPError as error:
                 log.debug("stream.lost", url=self._url, error=type(error).__name__)
-            await asyncio.sleep(RECONNECT_S)
+            # not all callers of a place that comes back at the same moment
+            await asyncio.sleep(self._pause.total_seconds() * random.uniform(0.5, 1.0))
+            self._pause = min(2 * self._pause, LONGEST_PAUSE)
 
     async def rest(self) -> None:
         try:
-            await self._read(follow=False)
+            await self._read(follow=False, connect=REST, silence=REST)
         except httpx.HTTPError as error:
             log.debug("stream.incomplete", url=self._url, error=type(error).__name__)
 
-    async def _read(self, *, follow: bool) -> None:
+    async def _read(self, *, follow: bool, connect: timedelta, silence: timedelta) -> None:
         parameters = {"after": str(self._latest), "follow": "true" if follow else "false"}
-        timeout = httpx.Timeout(5.0, read=None if follow else 5.0)
+        timeout = httpx.Timeout(connect.total_seconds(), read=silence.total_seconds())
         async with self._http.stream("GET", self._url, params=parameters, timeout=timeout) as response:
             response.raise_for_status()
-            async for line in response.aiter_lines():
-                if line:
-                    numbered = NumberedPiece.model_validate_json(line)
-                    if numbered.number > self._latest:
-                        self._latest = numbered.number
-                        self._pieces.put_nowait(numbered.piece)
+            async for line in _lines(response):
+                self._pause = FIRST_PAUSE
+                numbered = self._piece(line) if line else None
+                if numbered is not None and numbered.number > self._latest:
+                    await self._arriving.put(numbered.piece)
+                    self._latest = numbered.number
+
+    def _piece(self, line: bytes) -> NumberedPiece | None:
+        try:
+            return NumberedPiece.model_validate_json(line)
+        except ValidationError:
+            warnings.warn(
+                f"{self._url} sends what is no piece of text; it is left out, the run's result has it. "
+                "Is the worker there of another version?",
+                UnreadablePieceWarning,
+                stacklevel=2,
+            )
+            return None
+
+
+async def _lines(response: httpx.Response) -> AsyncIterator[bytes]:
+    """Whole lines only: what a cut connection began is sent again.
+
+    Split here, because text may hold characters that httpx takes for the end of a line.
+    """
+    begun = b""
+    async for received in response.aiter_bytes():
+        *whole, begun = (begun + received).split(b"\n")
+        for line in whole:
+            yield line

@@ -20,7 +20,8 @@ from nats.js.client import JetStreamContext
 from nats.js.errors import BadRequestError, NotFoundError
 
 from orchestrator.errors import ConfigurationError
-from orchestrator.runtime.pieces import PIECES, QUIET, first_number
+from orchestrator.runtime.pieces import PIECES, first_number
+from orchestrator.streams import QUIET
 from orchestrator.topology import Region
 
 log = structlog.get_logger(__name__)

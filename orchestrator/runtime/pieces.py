@@ -10,12 +10,11 @@ from collections import OrderedDict, deque
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
 from itertools import takewhile
 from typing import Protocol
 
 from orchestrator.errors import ConfigurationError
-from orchestrator.streams import NumberedPiece, StreamPiece
+from orchestrator.streams import QUIET, NumberedPiece, StreamPiece
 from orchestrator.topology import Region
 
 RUNS = 1000
@@ -23,9 +22,6 @@ RUNS = 1000
 
 PIECES = 10_000
 """Latest pieces kept of a run."""
-
-QUIET = timedelta(seconds=10)
-"""After so long without a piece a listener is told that there is none, so that it can say it lives."""
 
 
 class PieceBroker(Protocol):

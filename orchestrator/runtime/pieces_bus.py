@@ -20,8 +20,8 @@ from nats.errors import MaxPayloadError
 from pydantic import ValidationError
 
 from orchestrator.runtime.bus import BusError, BusSession, Reading, bus_session, credentials
-from orchestrator.runtime.pieces import QUIET, HomeLoop
-from orchestrator.streams import NumberedPiece, StreamPiece
+from orchestrator.runtime.pieces import HomeLoop
+from orchestrator.streams import QUIET, NumberedPiece, StreamPiece
 from orchestrator.topology import Region
 
 log = structlog.get_logger(__name__)
