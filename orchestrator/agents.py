@@ -6,6 +6,7 @@ plain workflow, for Temporal's workers, clients, replayers and for type checkers
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -48,6 +49,7 @@ class StepDefinition:
     repeatable: bool
     dispatch: DispatchChoice
     prior: RunTime | None
+    signature: inspect.Signature = field(compare=False, repr=False)
 
     def profile(self, expected_calls: float) -> StepProfile:
         """The step as the planner sees it."""
@@ -148,6 +150,7 @@ def step(
             repeatable=repeatable,
             dispatch=dispatch,
             prior=_prior(expected),
+            signature=inspect.signature(function),
         )
         setattr(function, _STEP, definition)
         return function

@@ -50,7 +50,7 @@ async def call(step: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     definition = step_definition(step)
     return await workflow.execute_activity(
         cast("Callable[..., Awaitable[Any]]", step),
-        args=_in_order(step, args, kwargs),
+        args=_in_order(step, definition.signature if definition else inspect.signature(step), args, kwargs),
         start_to_close_timeout=definition.timeout if definition else DEFAULT_TIMEOUT,
         retry_policy=definition.retry if definition else DEFAULT_RETRY,
     )
@@ -106,10 +106,12 @@ def current_requirements() -> Requirements | None:
     return _placing.get()
 
 
-def _in_order(step: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
+def _in_order(
+    step: Callable[..., Any], signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> list[Any]:
     """All arguments by position, defaults too: the SDK decodes by type only where the count is full."""
     try:
-        bound = inspect.signature(step).bind(*args, **kwargs)
+        bound = signature.bind(*args, **kwargs)
     except TypeError as error:
         raise ConfigurationError(f"step {step.__qualname__} cannot be called like that: {error}") from error
     bound.apply_defaults()

@@ -29,8 +29,8 @@ class StepContext:
     attempt: int
     region: str
     dispatch: Dispatch
-    publish: Callable[[str], None] | None = None
-    """Hands a piece of text to whoever streams the run; None where nobody can listen."""
+    publish: Callable[[StepContext, str], None] | None = None
+    """Hands a piece of this step's text to whoever streams the run; None where nobody can listen."""
 
     ends_at: float | None = None
     """When the step's timeout ends this attempt, on the clock of ``time.monotonic``, in seconds."""
@@ -67,4 +67,4 @@ def emit(text: str) -> None:
     """
     step = _current.get()
     if step is not None and step.publish is not None:
-        step.publish(text)
+        step.publish(step, text)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -77,8 +76,13 @@ class StepInbound(ActivityInboundInterceptor):
     def _context(self, assignment: Assignment | None, info: activity.Info) -> StepContext:
         region = self._site.region.name if self._site else (region_of(info.task_queue) or "")
         timeout = info.start_to_close_timeout
-        context = StepContext(
-            workflow_id=info.workflow_id or info.activity_id,
+        workflow_id = info.workflow_id or info.activity_id
+        publish: Callable[[StepContext, str], None] | None = None
+        if self._site is not None and self._site.publish is not None:
+            root = assignment.root_workflow_id if assignment else workflow_id
+            publish = partial(_publish, self._site.publish, root)
+        return StepContext(
+            workflow_id=workflow_id,
             run_id=info.workflow_run_id or info.activity_id,
             step=info.activity_type,
             activity_id=info.activity_id,
@@ -86,12 +90,9 @@ class StepInbound(ActivityInboundInterceptor):
             attempt=info.attempt,
             region=region,
             dispatch="inline" if info.is_local else "queue",
+            publish=publish,
             ends_at=time.monotonic() + timeout.total_seconds() if timeout else None,
         )
-        if self._site is None or self._site.publish is None:
-            return context
-        root = assignment.root_workflow_id if assignment else context.workflow_id
-        return replace(context, publish=partial(_publish, self._site.publish, root, context))
 
     @contextmanager
     def _at_site(self, info: activity.Info) -> Generator[None]:

@@ -1,8 +1,9 @@
 """What travels in Temporal headers: the plan with a run, an assignment with each step.
 
-Headers are compressed JSON, whatever data converter the application uses, so that every worker and
-every reader of a history understands them. They hold regions and costs, never a run's data. A plan
-repeats itself a lot: compressed it has a thirtieth of its size, which counts on the way to a far cell.
+Headers are JSON, whatever data converter the application uses, so that every worker and every reader
+of a history understands them. They hold regions and costs, never a run's data. A plan repeats itself
+a lot: compressed it has a thirtieth of its size, which counts on the way to a far cell. The assignment
+of an inline step never leaves the process, so it is not compressed.
 """
 
 from __future__ import annotations
@@ -21,8 +22,11 @@ from orchestrator.requirements import Residency
 PLAN_HEADER = "edgeward-plan"
 ASSIGNMENT_HEADER = "edgeward-assignment"
 
-ENCODING = b"json/zlib"
+COMPRESSED = b"json/zlib"
 """In a payload's metadata: UTF-8 JSON, compressed as in RFC 1950."""
+
+PLAIN = b"json/plain"
+"""In a payload's metadata: UTF-8 JSON."""
 
 LARGEST_BYTES = 16 * 1024 * 1024
 """A header that would grow beyond this is not one of ours."""
@@ -56,7 +60,7 @@ class Assignment(BaseModel):
 
 def with_plan(headers: Mapping[str, Payload], plan: Plan) -> dict[str, Payload]:
     """These headers and the plan of a run."""
-    return {**headers, PLAN_HEADER: _payload(plan)}
+    return {**headers, PLAN_HEADER: _payload(plan, compressed=True)}
 
 
 def plan_of(headers: Mapping[str, Payload]) -> Plan | None:
@@ -66,7 +70,8 @@ def plan_of(headers: Mapping[str, Payload]) -> Plan | None:
 
 def with_assignment(headers: Mapping[str, Payload], assignment: Assignment) -> dict[str, Payload]:
     """These headers and the assignment of a step."""
-    return {**headers, ASSIGNMENT_HEADER: _payload(assignment)}
+    compressed = assignment.dispatch == "queue"
+    return {**headers, ASSIGNMENT_HEADER: _payload(assignment, compressed=compressed)}
 
 
 def assignment_of(headers: Mapping[str, Payload]) -> Assignment | None:
@@ -74,9 +79,11 @@ def assignment_of(headers: Mapping[str, Payload]) -> Assignment | None:
     return _value(headers, ASSIGNMENT_HEADER, Assignment)
 
 
-def _payload(value: BaseModel) -> Payload:
+def _payload(value: BaseModel, *, compressed: bool) -> Payload:
     text = value.model_dump_json(exclude_none=True).encode()
-    return Payload(metadata={"encoding": ENCODING}, data=zlib.compress(text))
+    if not compressed:
+        return Payload(metadata={"encoding": PLAIN}, data=text)
+    return Payload(metadata={"encoding": COMPRESSED}, data=zlib.compress(text))
 
 
 def _value(headers: Mapping[str, Payload], name: str, value_type: type[ValueT]) -> ValueT | None:
@@ -84,12 +91,18 @@ def _value(headers: Mapping[str, Payload], name: str, value_type: type[ValueT]) 
     if payload is None:
         return None
     try:
-        return value_type.model_validate_json(zlib.decompressobj().decompress(payload.data, LARGEST_BYTES))
+        return value_type.model_validate_json(_text(payload))
     except (ValidationError, zlib.error) as error:
         raise ConfigurationError(
             f"header {name} cannot be read ({_reason(error)}); it comes from another version, or from a "
             "header codec that this process lacks"
         ) from error
+
+
+def _text(payload: Payload) -> bytes:
+    if payload.metadata.get("encoding") == PLAIN:
+        return payload.data
+    return zlib.decompressobj().decompress(payload.data, LARGEST_BYTES)
 
 
 def _reason(error: ValidationError | zlib.error) -> str:

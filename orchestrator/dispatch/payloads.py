@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from temporalio.api.common.v1 import Payload
 from temporalio.common import RawValue
@@ -44,13 +45,24 @@ def checked(values: Sequence[Any], converter: PayloadConverter, what: str) -> li
             f"{what} has {size_bytes / 1024**2:.1f} MiB, Temporal carries {LIMIT_BYTES // 1024**2} MiB; "
             "keep it in object storage and pass its address"
         )
-    if not _passes_raw_values(converter):
+    if not passes_raw_values(converter):
         return list(values)
     return [RawValue(payload) for payload in payloads]
 
 
-def _passes_raw_values(converter: PayloadConverter) -> bool:
+def passes_raw_values(converter: PayloadConverter) -> bool:
     """Whether it leaves raw values alone, as the SDK's own do; one that an application wrote may not."""
+    known = _passing.get(converter)
+    if known is None:
+        known = _passing[converter] = _passes(converter)
+    return known
+
+
+_passing: WeakKeyDictionary[PayloadConverter, bool] = WeakKeyDictionary()
+"""Converters that were asked: the answer costs as much as encoding a value."""
+
+
+def _passes(converter: PayloadConverter) -> bool:
     probe = Payload(data=b"probe")
     try:
         return list(converter.to_payloads([RawValue(probe)])) == [probe]

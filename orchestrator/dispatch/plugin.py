@@ -9,7 +9,6 @@ from pathlib import Path
 import temporalio.client
 import temporalio.worker
 from temporalio.client import ClientConfig
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.converter import DataConverter, PayloadConverter
 from temporalio.plugin import SimplePlugin
 from temporalio.worker import (
@@ -23,6 +22,7 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 from orchestrator.application import Application
 from orchestrator.dispatch.activity_interceptor import StepInbound
 from orchestrator.dispatch.client_interceptor import PlanningOutbound, PlanRun
+from orchestrator.dispatch.converter import PreparedPydanticConverter
 from orchestrator.dispatch.run_planner import RECEIPT_LIMIT, RunPlanner
 from orchestrator.dispatch.site import Site
 from orchestrator.dispatch.workflow_interceptor import PlacingInbound
@@ -188,7 +188,7 @@ def _pydantic_unless_chosen(existing: DataConverter | None) -> DataConverter:
     if existing is None or existing.payload_converter_class is DataConverter.default.payload_converter_class:
         return dataclasses.replace(
             existing or DataConverter.default,
-            payload_converter_class=pydantic_data_converter.payload_converter_class,
+            payload_converter_class=PreparedPydanticConverter,
         )
     return existing
 

@@ -16,6 +16,7 @@ from temporalio import workflow
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import (
     ContinueAsNewInput,
+    ExecuteWorkflowInput,
     StartActivityInput,
     StartChildWorkflowInput,
     StartLocalActivityInput,
@@ -24,20 +25,41 @@ from temporalio.worker import (
 )
 
 from orchestrator.calls import current_requirements
-from orchestrator.dispatch.headers import Assignment, plan_of, with_assignment, with_plan
+from orchestrator.dispatch.answer import AnswerUpdate
+from orchestrator.dispatch.headers import PLAN_HEADER, Assignment, plan_of, with_assignment, with_plan
 from orchestrator.dispatch.payloads import checked
 from orchestrator.errors import PayloadTooLargeError
-from orchestrator.placement import Candidate, Plan, StepPlan
+from orchestrator.placement import Candidate, Dispatch, Plan, StepPlan
 from orchestrator.queues import agents_queue, step_queue
 from orchestrator.requirements import Residency
 
 
 class PlacingInbound(WorkflowInboundInterceptor):
-    """Installs the outbound interceptor in every workflow."""
+    """Installs the outbound interceptor in every workflow, and lets a run with a plan answer its start."""
 
     def init(self, outbound: WorkflowOutboundInterceptor) -> None:
         """See base class."""
         super().init(PlacingOutbound(outbound))
+        self._answer: AnswerUpdate | None = None
+        if PLAN_HEADER in outbound.info().headers:
+            self._answer = AnswerUpdate()
+            self._answer.install()
+
+    async def execute_workflow(self, input: ExecuteWorkflowInput) -> Any:
+        """See base class."""
+        if self._answer is None:
+            return await super().execute_workflow(input)
+        try:
+            [result] = _checked(
+                [await super().execute_workflow(input)], f"result of {workflow.info().workflow_type}"
+            )
+        except GeneratorExit:
+            raise
+        except BaseException:  # continue-as-new is one, too
+            await self._answer.give_nothing()
+            raise
+        await self._answer.give(result)
+        return result
 
 
 @dataclass(frozen=True)
@@ -63,25 +85,22 @@ class PlacingOutbound(WorkflowOutboundInterceptor):
         if self._plan is None:
             return super().start_activity(input)
         self._sequence += 1
-        assignment = self._assignment(self._plan)
         if input.task_queue is not None:
             # the author's decision: it stays, and the step still gets its idempotency key
-            input.headers = with_assignment(input.headers, assignment)
+            input.headers = with_assignment(input.headers, self._assignment(self._plan))
             return super().start_activity(input)
         choice = self._choose(self._plan, input.activity)
         if choice is None:
-            input.headers = with_assignment(
-                input.headers, assignment.model_copy(update={"place": self._plan.home})
-            )
+            assignment = self._assignment(self._plan, place=self._plan.home)
+            input.headers = with_assignment(input.headers, assignment)
             return super().start_activity(input)
         inline = choice.candidate.dispatch == "inline" and input.heartbeat_timeout is None
-        assignment = assignment.model_copy(
-            update={
-                "place": choice.candidate.region,
-                "dispatch": "inline" if inline else "queue",
-                "predicted_ms": choice.candidate.cost.predicted_ms,
-                "receipt": None if inline else choice.plan,
-            }
+        assignment = self._assignment(
+            self._plan,
+            place=choice.candidate.region,
+            dispatch="inline" if inline else "queue",
+            predicted_ms=choice.candidate.cost.predicted_ms,
+            receipt=None if inline else choice.plan,
         )
         input.headers = with_assignment(input.headers, assignment)
         input.summary = input.summary or _summary(input.activity, assignment)
@@ -96,9 +115,7 @@ class PlacingOutbound(WorkflowOutboundInterceptor):
         if self._plan is not None:
             # the author's decision as well
             self._sequence += 1
-            assignment = self._assignment(self._plan).model_copy(
-                update={"place": self._plan.home, "dispatch": "inline"}
-            )
+            assignment = self._assignment(self._plan, place=self._plan.home, dispatch="inline")
             input.headers = with_assignment(input.headers, assignment)
         return super().start_local_activity(input)
 
@@ -136,12 +153,24 @@ class PlacingOutbound(WorkflowOutboundInterceptor):
             input.headers = with_plan(input.headers or {}, self._plan)
         super().continue_as_new(input)
 
-    def _assignment(self, plan: Plan) -> Assignment:
+    def _assignment(
+        self,
+        plan: Plan,
+        *,
+        place: str | None = None,
+        dispatch: Dispatch = "queue",
+        predicted_ms: float | None = None,
+        receipt: StepPlan | None = None,
+    ) -> Assignment:
         info = workflow.info()
         return Assignment(
             sequence=self._sequence,
             root_workflow_id=info.root.workflow_id if info.root else info.workflow_id,
+            place=place,
+            dispatch=dispatch,
+            predicted_ms=predicted_ms,
             residency=_narrowed(plan.root.residency),
+            receipt=receipt,
         )
 
     def _choose(self, plan: Plan, activity: str) -> _Choice | None:
