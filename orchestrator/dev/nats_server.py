@@ -29,7 +29,7 @@ def nats_program() -> str:
 
 
 async def start_nats(
-    supervisor: Supervisor, *, port: int, folder: Path, token: str | None = None
+    supervisor: Supervisor, *, port: int, folder: Path, token: str | None = None, monitor: int | None = None
 ) -> ChildProcess:
     """Start a server on 127.0.0.1 and wait until it speaks.
 
@@ -38,6 +38,7 @@ async def start_nats(
         port: Where it listens.
         folder: Of its own, where JetStream would keep what is not in memory.
         token: What clients have to show, if anything.
+        monitor: Port of its HTTP monitoring, if anybody looks there.
 
     Raises:
         StackError: It cannot start; the message says why and ends with its log.
@@ -45,6 +46,7 @@ async def start_nats(
     command = [nats_program(), "--addr", "127.0.0.1", "--port", str(port)]
     command += ["--jetstream", "--store_dir", str(folder)]
     command += ["--auth", token] if token else []
+    command += ["--http_port", str(monitor)] if monitor else []
     process = await supervisor.start(f"bus {port}", command)
     await process.until_ready(lambda: _speaks(port), within=READY_WITHIN)
     return process

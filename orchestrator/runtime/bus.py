@@ -15,6 +15,7 @@ import nats.errors
 import structlog
 from nats.aio.client import Client, RawCredentials
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, DiscardPolicy, StorageType, StreamConfig
 from nats.js.client import JetStreamContext
 from nats.js.errors import BadRequestError, NotFoundError
@@ -32,8 +33,9 @@ KEPT = timedelta(minutes=10)
 KEPT_BYTES = 64 * 2**20
 """How much of a region's pieces it keeps, in memory; the oldest go first."""
 
-READ_AHEAD = 256
-"""Messages of a run that wait in this process for one slow listener; more wait in its subscription."""
+READ_AHEAD, BEHIND = 256, 10_000
+"""Messages that wait in this process for one slow listener, taken up and not. What is more is dropped,
+and asked for again when the listener gets there."""
 
 ALIVE = timedelta(seconds=5)
 """How often the connection is tried; two tries without an answer end it."""
@@ -49,12 +51,15 @@ JWT = "-----BEGIN NATS USER JWT-----"
 class Reading:
     """What the bus has of one run after a number, and what comes."""
 
-    def __init__(self, messages: asyncio.Queue[Msg | None], pending: int) -> None:
-        self.messages = messages
+    def __init__(self) -> None:
+        self.messages: asyncio.Queue[Msg | None] = asyncio.Queue(READ_AHEAD)
         """None at the end of the connection."""
 
-        self.pending = pending
+        self.pending = 0
         """How many pieces were there when the reading began."""
+
+        self.overflowed = False
+        """Whether messages were dropped after those that wait."""
 
 
 class BusSession:
@@ -65,7 +70,7 @@ class BusSession:
         self._region = region
         self._client = client
         self._stream: JetStreamContext = client.jetstream()  # pyright: ignore[reportUnknownMemberType] -- untyped options
-        self._readers: set[asyncio.Queue[Msg | None]] = set()
+        self._readings: dict[Subscription, Reading] = {}
         self._on_end: list[Callable[[], None]] = []
 
     def on_end(self, callback: Callable[[], None]) -> None:
@@ -77,9 +82,15 @@ class BusSession:
         self.closed.set()
         for callback in self._on_end:
             callback()
-        for messages in self._readers:
+        for reading in self._readings.values():
             with contextlib.suppress(asyncio.QueueFull):  # then the reader is awake, and looks at ``closed``
-                messages.put_nowait(None)
+                reading.messages.put_nowait(None)
+
+    async def note(self, error: Exception) -> None:
+        """Takes what the client reports besides."""
+        log.debug("bus.error", error=type(error).__name__)
+        if isinstance(error, nats.errors.SlowConsumerError) and error.sub in self._readings:
+            self._readings[error.sub].overflowed = True
 
     def subject(self, workflow_id: str) -> str:
         """Where the pieces of a run are published; any text can be a workflow id."""
@@ -132,12 +143,11 @@ class BusSession:
         Raises:
             nats.errors.Error: The bus refuses, or the connection has ended.
         """
-        messages: asyncio.Queue[Msg | None] = asyncio.Queue(READ_AHEAD)
-        inbox = self._client.new_inbox()
+        reading, inbox = Reading(), self._client.new_inbox()
         subscription = await self._client.subscribe(  # pyright: ignore[reportUnknownMemberType] -- untyped future
-            inbox, cb=messages.put, pending_msgs_limit=PIECES
+            inbox, cb=reading.messages.put, pending_msgs_limit=BEHIND
         )
-        self._readers.add(messages)
+        self._readings[subscription] = reading
         try:
             consumer = await self._stream.add_consumer(  # pyright: ignore[reportUnknownMemberType] -- untyped options
                 self._name,
@@ -152,9 +162,10 @@ class BusSession:
                     num_replicas=1,
                 ),
             )
-            yield Reading(messages, consumer.num_pending or 0)
+            reading.pending = consumer.num_pending or 0
+            yield reading
         finally:
-            self._readers.discard(messages)
+            del self._readings[subscription]
             # without a subscriber the server forgets the consumer
             with contextlib.suppress(*BusError):
                 await subscription.unsubscribe()
@@ -179,7 +190,7 @@ async def bus_session(region: Region) -> AsyncGenerator[BusSession]:
             connect_timeout=CONNECT_S,
             ping_interval=round(ALIVE.total_seconds()),
             max_outstanding_pings=2,
-            error_cb=_note,
+            error_cb=session.note,
             closed_cb=session.end,
             **credentials(region),
         )
@@ -220,7 +231,3 @@ def credentials(region: Region) -> dict[str, Any]:
     if user is not None:
         return {"user": user, "password": secret or ""}
     return {} if secret is None else {"token": secret}
-
-
-async def _note(error: Exception) -> None:
-    log.debug("bus.error", error=type(error).__name__)

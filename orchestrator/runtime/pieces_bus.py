@@ -193,6 +193,8 @@ async def _read(
 async def _next(reading: Reading) -> Msg | None:
     if not reading.messages.empty():
         return reading.messages.get_nowait()
+    if reading.overflowed:
+        raise ConnectionError("messages were dropped")
     # the bus says every QUIET that it lives
     async with asyncio.timeout(2.5 * QUIET.total_seconds()):
         return await reading.messages.get()
