@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
@@ -18,8 +19,9 @@ from temporalio.worker import PollerBehaviorAutoscaling, Worker
 from orchestrator.application import Application
 from orchestrator.dispatch import EdgewardPlugin, Site, connect_cell
 from orchestrator.errors import ConfigurationError
-from orchestrator.fleet.probes import ProbeError, cell_round_trips
+from orchestrator.fleet.probes import ProbeError, cell_round_trips, queue_statistics
 from orchestrator.queues import agents_queue, step_queue
+from orchestrator.runtime.warm_up import warm_types
 from orchestrator.topology import Cell, OfferKind, Region, Topology
 
 log = structlog.get_logger(__name__)
@@ -34,8 +36,17 @@ STICKY_TIMEOUT = timedelta(seconds=2)
 DRAIN = timedelta(seconds=30)
 """How long a stopping worker lets its steps finish."""
 
+CONNECT_WITHIN = timedelta(seconds=10)
+"""A cell that has not answered by then is away, and tried again."""
+
+POLLED_WITHIN = timedelta(seconds=2)
+"""How long to wait until the server has seen the pollers of a queue."""
+
 RETRY_S = 2.0
 """Pause before a cell that failed is tried again."""
+
+POLLED_S = 0.01
+"""Pause between two questions whether a queue is polled."""
 
 PROBE_S = 5.0
 PROBE_DEADLINE = timedelta(seconds=2)
@@ -49,6 +60,7 @@ class CellService:
 
     Attributes:
         state: ``polling``, or why it is not.
+        tried: Whether it has polled the cell, or found it away.
         rtt_ms: From here to the cell's server; None until it was measured.
     """
 
@@ -64,6 +76,7 @@ class CellService:
     ) -> None:
         self.cell = cell
         self.state = "connecting"
+        self.tried = False
         self.rtt_ms: float | None = None
         self._topology = topology
         self._application = application
@@ -71,8 +84,12 @@ class CellService:
         self._runtime = runtime
         self._executor = executor
 
-    async def serve(self, stopping: asyncio.Event) -> None:
+    async def serve(self, stopping: asyncio.Event, warm: asyncio.Event) -> None:
         """Polls until ``stopping`` is set, then drains. A cell that is away is tried again.
+
+        Args:
+            stopping: Set when the worker takes nothing new.
+            warm: Set when the worker may take work.
 
         Raises:
             ConfigurationError: The application cannot be served at all.
@@ -80,14 +97,19 @@ class CellService:
         while not stopping.is_set():
             try:
                 client = await self._connect()
-                await self._poll(client, self._checked_workers(client), stopping)
+                workers = self._checked_workers(client)
+                warm_types(self._application, client.data_converter.payload_converter)
+                await _either(stopping, warm)
+                if not stopping.is_set():
+                    await self._poll(client, workers, stopping)
             except (RuntimeError, RPCError, OSError) as error:
                 reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
                 self.state = f"unavailable: {reason}"
                 log.warning(
                     "cell.unavailable", cell=self.cell.name, region=self._site.region.name, reason=reason
                 )
-            await _either(stopping, RETRY_S)
+            self.tried = True
+            await _within(RETRY_S, stopping)
         self.state = "stopped"
 
     async def _connect(self) -> Client:
@@ -95,28 +117,38 @@ class CellService:
             self._topology, application=self._application, cell=self.cell.name, site=self._site
         )
         region = self._site.region.name
-        return await connect_cell(
-            self.cell, plugins=[plugin], runtime=self._runtime, identity=f"edgeward@{region}"
-        )
+        async with asyncio.timeout(CONNECT_WITHIN.total_seconds()):
+            return await connect_cell(
+                self.cell, plugins=[plugin], runtime=self._runtime, identity=f"edgeward@{region}"
+            )
 
     async def _poll(self, client: Client, workers: list[Worker], stopping: asyncio.Event) -> None:
+        queues = [worker.task_queue for worker in workers]
+        before = await asyncio.gather(*(_last_polled(client, queue) for queue in queues))
         probing = asyncio.create_task(self._probe(client))
         stopped = asyncio.create_task(stopping.wait())
+        seen = asyncio.create_task(self._polled(client, dict(zip(queues, before, strict=True))))
         running = [asyncio.create_task(worker.run()) for worker in workers]
-        self.state = "polling"
-        for worker in workers:
-            log.info(
-                "queue.polled", region=self._site.region.name, cell=self.cell.name, queue=worker.task_queue
-            )
         try:
+            await asyncio.wait([stopped, seen, *running], return_when=asyncio.FIRST_COMPLETED)
+            self.state, self.tried = "polling", True
             await asyncio.wait([stopped, *running], return_when=asyncio.FIRST_COMPLETED)
             self.state = "draining" if stopping.is_set() else "restarting"
             await asyncio.gather(*(worker.shutdown() for worker in workers if worker.is_running))
             await asyncio.gather(*running)
         finally:
-            for task in (probing, stopped, *running):
+            for task in (probing, stopped, seen, *running):
                 task.cancel()
-            await asyncio.gather(probing, stopped, *running, return_exceptions=True)
+            await asyncio.gather(probing, stopped, seen, *running, return_exceptions=True)
+
+    async def _polled(self, client: Client, before: Mapping[str, datetime | None]) -> None:
+        """Waits until the server has seen pollers: a run that starts then finds them."""
+        for queue, polled_at in before.items():
+            with contextlib.suppress(TimeoutError):  # the server does not tell; they are on their way
+                async with asyncio.timeout(POLLED_WITHIN.total_seconds()):
+                    while await _last_polled(client, queue) == polled_at:
+                        await asyncio.sleep(POLLED_S)
+            log.info("queue.polled", region=self._site.region.name, cell=self.cell.name, queue=queue)
 
     def _checked_workers(self, client: Client) -> list[Worker]:
         try:
@@ -171,7 +203,23 @@ def slots(region: Region, kind: str) -> int:
     return sum(offered) or 100
 
 
-async def _either(event: asyncio.Event, seconds: float) -> None:
+async def _last_polled(client: Client, queue: str) -> datetime | None:
+    try:
+        return (await queue_statistics(client, queue, PROBE_DEADLINE)).polled_at
+    except ProbeError:
+        return None
+
+
+async def _either(*events: asyncio.Event) -> None:
+    waiting = [asyncio.create_task(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in waiting:
+            task.cancel()
+
+
+async def _within(seconds: float, event: asyncio.Event) -> None:
     try:
         async with asyncio.timeout(seconds):
             await event.wait()

@@ -25,17 +25,23 @@ KEEP_ALIVE = timedelta(seconds=75)
 
 
 def control_app(
-    *, status: Callable[[], WorkerStatus], cells: Callable[[], Mapping[str, str]], pieces: PieceBroker
+    *,
+    status: Callable[[], WorkerStatus],
+    cells: Callable[[], Mapping[str, str]],
+    pieces: PieceBroker,
+    started: Callable[[], bool] = lambda: True,
 ) -> Starlette:
     """The HTTP application.
 
-    ``/healthz``: the process lives. ``/readyz``: 200 while it polls at least its own cell and
-    takes new work. ``/status``: what it says of itself. ``/runs/{workflow_id}/pieces``: one
-    JSON object a line, and an empty line where none came for ``QUIET``.
+    ``/healthz``: the process lives. ``/readyz``: 200 while it polls at least one cell and takes
+    new work, once it is warm and has tried every cell. ``/status``: what it says of itself.
+    ``/runs/{workflow_id}/pieces``: one JSON object a line, and an empty line where none came for
+    ``QUIET``.
 
     Args:
         status: The worker's status now.
         cells: State of each served cell: ``polling``, or why it is not.
+        started: Whether the worker is warm and has tried every cell.
         pieces: Of the runs whose steps run in the region.
     """
 
@@ -44,7 +50,7 @@ def control_app(
 
     async def readyz(request: Request) -> Response:
         now, states = status(), dict(cells())
-        ready = now.state == "up" and "polling" in states.values()
+        ready = started() and now.state == "up" and "polling" in states.values()
         body = {"region": now.region, "state": now.state, "cells": states}
         return JSONResponse(body, status_code=200 if ready else 503)
 

@@ -17,12 +17,13 @@ from temporalio.runtime import Runtime, TelemetryConfig
 
 from orchestrator.application import Application
 from orchestrator.backends import Backends
-from orchestrator.dispatch import Site
+from orchestrator.dispatch import EdgewardPlugin, Site
 from orchestrator.errors import ConfigurationError
 from orchestrator.fleet import QueueStatus, StepTime, WorkerStatus
 from orchestrator.runtime.cell_service import CellService, slots
 from orchestrator.runtime.control import control_app, serving
 from orchestrator.runtime.pieces import PieceBroker, piece_broker
+from orchestrator.runtime.warm_up import warm_backends, warm_workflows
 from orchestrator.topology import Region, Topology
 
 log = structlog.get_logger(__name__)
@@ -43,13 +44,20 @@ class RegionWorker:
         application: Agents and steps.
         listen: ``host:port`` of the control endpoint. Default: loopback, at the port of the
             region's ``control``, or any free one.
+        warm_up: Whether it uses its backends and its code once before it takes work.
 
     Raises:
         ConfigurationError: The topology has no such region, or ``listen`` cannot be read.
     """
 
     def __init__(
-        self, topology: Topology, region: str, application: Application, *, listen: str | None = None
+        self,
+        topology: Topology,
+        region: str,
+        application: Application,
+        *,
+        listen: str | None = None,
+        warm_up: bool = True,
     ) -> None:
         names = [region.name for region in topology.regions]
         if region not in names:
@@ -60,6 +68,8 @@ class RegionWorker:
         self._topology = topology
         self._application = application
         self._host, self._port = _listen_address(self.region, listen)
+        self._warm_up = warm_up
+        self._warm = asyncio.Event()
         self._stopping = asyncio.Event()
         self._services: list[CellService] = []
         self._site: Site | None = None
@@ -92,19 +102,36 @@ class RegionWorker:
         ):
             self._site = Site(self.region, backends, publish=pieces.publish)
             with ThreadPoolExecutor(max_workers=THREADS, thread_name_prefix="step") as executor:
-                self._services = list(self._cell_services(self._site, executor))
+                runtime = Runtime(telemetry=TelemetryConfig(), worker_heartbeat_interval=HEARTBEAT)
+                self._services = list(self._cell_services(self._site, runtime, executor))
                 log.info("worker.started", region=self.region.name, control=f"http://{self._host}:{port}")
-                await self._serve_cells()
+                warming = asyncio.create_task(self._get_warm(backends, runtime))
+                try:
+                    await self._serve_cells()
+                finally:
+                    warming.cancel()
+                    await asyncio.gather(warming, return_exceptions=True)
         log.info("worker.stopped", region=self.region.name)
 
     def _control(self, pieces: PieceBroker) -> Starlette:
-        return control_app(status=self.status, cells=self.cells, pieces=pieces)
+        return control_app(status=self.status, cells=self.cells, pieces=pieces, started=self._started)
+
+    async def _get_warm(self, backends: Backends, runtime: Runtime) -> None:
+        try:
+            if self._warm_up:
+                plugin = EdgewardPlugin(self._topology)
+                await asyncio.gather(warm_backends(backends), warm_workflows(plugin, runtime))
+        finally:
+            self._warm.set()
+
+    def _started(self) -> bool:
+        return self._warm.is_set() and all(service.tried for service in self._services)
 
     async def _serve_cells(self) -> None:
         try:
             async with asyncio.TaskGroup() as group:
                 for service in self._services:
-                    group.create_task(service.serve(self._stopping))
+                    group.create_task(service.serve(self._stopping, self._warm))
         except ExceptionGroup as failed:
             wrong = failed.subgroup(ConfigurationError)
             if wrong is None:
@@ -112,8 +139,9 @@ class RegionWorker:
             # the same in every cell: once is enough
             raise wrong.exceptions[0] from None
 
-    def _cell_services(self, site: Site, executor: ThreadPoolExecutor) -> Iterator[CellService]:
-        runtime = Runtime(telemetry=TelemetryConfig(), worker_heartbeat_interval=HEARTBEAT)
+    def _cell_services(
+        self, site: Site, runtime: Runtime, executor: ThreadPoolExecutor
+    ) -> Iterator[CellService]:
         for name in self._topology.served_cells(self.region):
             cell = self._topology.cell(name)
             yield CellService(
