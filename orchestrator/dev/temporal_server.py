@@ -25,6 +25,13 @@ DYNAMIC_CONFIGURATION = {
     "history.outboundProcessorMaxPollRPS": 5000,
 }
 
+DATABASE_PRAGMAS = {
+    # A run of five inline steps is then synced to the disk 8 times instead of 32, counted with
+    # strace; nothing that was acknowledged is lost with the power either way.
+    "journal_mode": "wal",
+    "synchronous": "full",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class CellServer:
@@ -42,7 +49,7 @@ class CellServer:
     """Where its web UI is; ``None``: nowhere."""
 
     database: Path | None = None
-    """File that keeps its histories; ``None``: they end with it."""
+    """SQLite file that keeps its histories, each answer synced to the disk; ``None``: they end with it."""
 
     @property
     def address(self) -> str:
@@ -104,6 +111,8 @@ def command(server: CellServer) -> list[str]:
         line += ["--ui-port", str(server.ui_port), "--ui-disable-news-fetch"]
     if server.database is not None:
         line += ["--db-filename", str(server.database)]
+        for key, value in DATABASE_PRAGMAS.items():
+            line += ["--sqlite-pragma", f"{key}={value}"]
     for key, value in DYNAMIC_CONFIGURATION.items():
         line += ["--dynamic-config-value", f"{key}={value}"]
     return line
