@@ -44,3 +44,38 @@ class NumberedPiece(BaseModel):
 
     number: int
     piece: StreamPiece
+
+
+class Transcript:
+    """What a run said, put together from its pieces: of each step what its latest attempt said.
+
+    Example:
+        >>> transcript = Transcript()
+        >>> async for piece in run.stream():
+        ...     transcript.add(piece)
+        ...     show(transcript.text)
+    """
+
+    def __init__(self) -> None:
+        self._said: dict[tuple[str, int, str], tuple[int, list[str]]] = {}
+
+    def add(self, piece: StreamPiece) -> bool:
+        """Takes a piece as it comes.
+
+        Returns:
+            Whether it counts: False for one that an earlier attempt of its step still sends.
+        """
+        step = (piece.workflow_id, piece.sequence, piece.step)
+        attempt, texts = self._said.get(step, (piece.attempt, []))
+        if piece.attempt < attempt:
+            return False
+        if piece.attempt > attempt:
+            texts = []
+        texts.append(piece.text)
+        self._said[step] = (piece.attempt, texts)
+        return True
+
+    @property
+    def text(self) -> str:
+        """All of it, steps in the order in which they first said something."""
+        return "".join(text for _, texts in self._said.values() for text in texts)
