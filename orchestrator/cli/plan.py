@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import typer
 
 from orchestrator.application import load_application
+from orchestrator.cli.distances import coordinates_of, note_estimates, origin_of
 from orchestrator.cli.options import (
     AppOption,
     OriginOption,
@@ -49,7 +50,9 @@ def explain(
     planner = RunPlanner(
         known, agents=loaded.agent_definitions, steps=loaded.step_definitions, rules=loaded.rules
     )
-    plan = planner.plan(name, origin, narrowed=requirements(residency=residency))
+    user = origin_of(origin, coordinates_of(known))
+    plan = planner.plan(name, user, narrowed=requirements(residency=residency))
+    note_estimates(known, user)
     if output is Output.JSON:
         data(plan)
         return

@@ -2,6 +2,7 @@
 
 import typer
 
+from orchestrator.cli.distances import note_estimates
 from orchestrator.cli.options import Output, OutputOption, TopologyOption, topology_of
 from orchestrator.cli.output import data, table
 from orchestrator.placement import Network, Snapshot
@@ -20,6 +21,7 @@ def list_regions(topology: TopologyOption = None, output: OutputOption = Output.
     """List regions with their cells, offers, and round trip times to each other."""
     known = topology_of(topology)
     network = Network(known, Snapshot())
+    note_estimates(known)
     if output is Output.JSON:
         data([_described(region, known, network) for region in known.regions])
         return

@@ -12,6 +12,7 @@ import typer
 
 from orchestrator.application import Application, load_application
 from orchestrator.cli.conversation import client_at, converse, finished, start
+from orchestrator.cli.distances import coordinates_of, note_estimates, origin_of
 from orchestrator.cli.inputs import argument, read_input
 from orchestrator.cli.options import (
     DEFAULT_FOLDER,
@@ -29,8 +30,9 @@ from orchestrator.cli.output import data
 from orchestrator.cli.plan import DEFAULT_APP
 from orchestrator.client import EdgeClient
 from orchestrator.dev import running_stack
+from orchestrator.geography import Origin
 from orchestrator.telemetry import configure_logging
-from orchestrator.topology import load_topology
+from orchestrator.topology import Topology, load_topology
 
 
 def run(
@@ -67,11 +69,14 @@ async def _run(
     folder: Path,
     output: Output,
 ) -> None:
-    async with _connected(application, origin, topology, folder) as client:
+    known = load_topology(topology or running_stack(folder).topology)
+    user = origin_of(origin, coordinates_of(known))
+    note_estimates(known, user)
+    async with _connected(application, user, known, emulated=topology is None) as client:
         if output is Output.TEXT:
-            await converse(client, agent, arguments, origin=origin, residency=residency)
+            await converse(client, agent, arguments, origin=user, residency=residency)
             return
-        started = await start(client, agent, arguments, origin=origin, residency=residency)
+        started = await start(client, agent, arguments, origin=user, residency=residency)
         result = await finished(started)
         data(
             {
@@ -88,14 +93,14 @@ async def _run(
 
 @asynccontextmanager
 async def _connected(
-    application: Application, origin: str, topology: Path | None, folder: Path
+    application: Application, origin: Origin, topology: Topology, *, emulated: bool
 ) -> AsyncGenerator[EdgeClient]:
-    if topology is not None:
-        async with await EdgeClient.connect(topology, application=application) as client:
-            yield client
-        return
-    everything = load_topology(running_stack(folder).topology)
-    async with client_at(origin, everything, application) as client:
+    connecting = (
+        client_at(origin, topology, application)
+        if emulated
+        else await EdgeClient.connect(topology, application=application)
+    )
+    async with connecting as client:
         yield client
 
 

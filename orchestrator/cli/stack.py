@@ -11,13 +11,16 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from orchestrator.application import Application, load_application
+from orchestrator.cli.comparison import show_comparison
 from orchestrator.cli.conversation import client_at, converse
+from orchestrator.cli.distances import coordinates_of, origin_of
 from orchestrator.cli.inputs import argument
 from orchestrator.cli.options import DEFAULT_FOLDER, FolderOption, run_to_end
 from orchestrator.cli.output import note, table
 from orchestrator.cli.plan import DEFAULT_APP
 from orchestrator.dev import DEFAULT_REGIONS, PLACES, Stack, StackOptions
 from orchestrator.errors import ConfigurationError
+from orchestrator.geography import Origin
 from orchestrator.telemetry import configure_logging
 from orchestrator.topology import Topology
 
@@ -40,6 +43,17 @@ PortOption = Annotated[
     typer.Option(
         "--port", help="First of the ports that the stack takes; 0: any free ones.", min=0, max=65000
     ),
+]
+
+
+UserOption = Annotated[
+    str,
+    typer.Option(
+        "--origin", help="Where the user of the closing comparison is: a country code, lat,lon or a city."
+    ),
+]
+SamplesOption = Annotated[
+    int, typer.Option("--samples", help="Runs of each way in the comparison; 0: without it.", min=0, max=1000)
 ]
 
 
@@ -101,20 +115,29 @@ async def _up(options: StackOptions, agent: str) -> None:
 def demo(
     regions: RegionsOption = ",".join(DEFAULT_REGIONS),
     folder: FolderOption = DEFAULT_FOLDER / "demo",
+    origin: UserOption = DEMO[0].origin,
+    samples: SamplesOption = 7,
 ) -> None:
-    """Start the embedded stack on free ports, ask real questions from around the world, and stop it."""
+    """Start the embedded stack on free ports, ask real questions from around the world, and stop it.
+
+    At the end the same agent runs in four ways for the user at --origin: all central, half and half,
+    on edge queues, and placed by Edgeward; a table and bars show how long each took.
+    """
     configure_logging(level=logging.WARNING)
     application = load_application(DEFAULT_APP)
-    run_to_end(
-        _demo(application, StackOptions(regions=_names(regions), app=DEFAULT_APP, directory=folder, ui=True))
-    )
+    names = _names(regions)
+    user = origin_of(origin, {name: PLACES[name].coordinates for name in names})
+    options = StackOptions(regions=names, app=DEFAULT_APP, directory=folder, ui=True)
+    run_to_end(_demo(application, options, user, samples))
 
 
-async def _demo(application: Application, options: StackOptions) -> None:
+async def _demo(application: Application, options: StackOptions, user: Origin, samples: int) -> None:
     async with Stack(options, progress=note) as stack:
         _print_cells(stack.topology)
         for question in DEMO:
             await _ask(application, stack.topology, question)
+        if samples:
+            await show_comparison(stack.topology, user, samples=samples)
 
 
 async def _ask(application: Application, topology: Topology, question: Question) -> None:
@@ -122,8 +145,9 @@ async def _ask(application: Application, topology: Topology, question: Question)
     arguments: list[Any] = argument(agent, question.input)
     bound = f" · residency {question.residency}" if question.residency else ""
     print(f"\n━━ {question.agent} · from {question.origin}{bound} · {question.input}", flush=True)
-    async with client_at(question.origin, topology, application) as client:
-        await converse(client, agent, arguments, origin=question.origin, residency=question.residency)
+    user = origin_of(question.origin, coordinates_of(topology))
+    async with client_at(user, topology, application) as client:
+        await converse(client, agent, arguments, origin=user, residency=question.residency)
 
 
 def _print_cells(topology: Topology) -> None:

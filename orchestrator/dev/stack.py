@@ -286,20 +286,27 @@ async def view_from(topology: Topology, origin: Origin) -> AsyncGenerator[Topolo
 
     Args:
         topology: With the true addresses.
-        origin: Where the viewer is. In a region, the distances are the topology's links.
+        origin: Where the viewer is.
     """
-    links = {(link.source, link.target): link.rtt_ms for link in topology.links}
+    async with view(topology, rtt_ms_from(topology, origin), region=origin.region) as seen:
+        yield seen
+
+
+def rtt_ms_from(topology: Topology, origin: Origin) -> Callable[[str], float]:
+    """The round trip times that are emulated from an origin to the regions, in milliseconds.
+
+    Between regions they are those of the topology, which estimates what no link tells; from
+    elsewhere they are estimated from coordinates. Inside a region, loopback stands for the distance.
+    """
 
     def rtt_ms(region: str) -> float:
         if region == origin.region:
             return 0.0
-        measured = links.get((origin.region or "", region))
-        if measured is not None:
-            return measured
+        if origin.region is not None and topology.has_region(origin.region):
+            return topology.rtt_ms(origin.region, region)
         return estimated_rtt_ms(origin.coordinates, topology.region(region).coordinates)
 
-    async with view(topology, rtt_ms, region=origin.region) as seen:
-        yield seen
+    return rtt_ms
 
 
 def _silent(_: str) -> None:

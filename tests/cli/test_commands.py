@@ -83,10 +83,49 @@ def test_a_plan_is_explained_with_costs_and_exclusions(topology: Path) -> None:
     assert set(plan["root"]["steps"]["press"]["excluded"]) == {"frankfurt", "ashburn"}
 
 
+def test_holes_in_the_measured_times_are_estimated_and_told_once(topology: Path) -> None:
+    link = '[[links]]\nsource = "dublin"\ntarget = "frankfurt"\nrtt_ms = 25.5\n'
+    topology.write_text(TOPOLOGY + link, encoding="utf-8")
+    told = "round trip times of 2 of 3 pairs of regions are estimated from coordinates"
+    for shown in (
+        edgeward("regions", "list", "--topology", str(topology)),
+        edgeward("regions", "list", "--topology", str(topology), "--output", "json"),
+        explained(topology, "--origin", "dublin"),
+    ):
+        assert shown.returncode == 0
+        assert shown.stderr.count(told) == 1
+        assert "(frankfurt–ashburn, dublin–ashburn)" in shown.stderr
+        assert "estimated" not in shown.stdout
+    rtts_ms = json.loads(edgeward("regions", "list", "-t", str(topology), "-o", "json").stdout)[0]["rtt_ms"]
+    assert rtts_ms["dublin"] == 25.5
+    assert rtts_ms["ashburn"] > 25.5
+
+
+def test_a_whole_table_of_times_needs_no_note(topology: Path) -> None:
+    pairs = (("dublin", "frankfurt"), ("frankfurt", "ashburn"), ("ashburn", "dublin"))
+    links = (f'[[links]]\nsource = "{a}"\ntarget = "{b}"\nrtt_ms = 25.5\n' for a, b in pairs)
+    topology.write_text(TOPOLOGY + "".join(links), encoding="utf-8")
+    assert edgeward("regions", "list", "--topology", str(topology)).stderr == ""
+    assert explained(topology, "--origin", "dublin").stderr == ""
+    assert explained(topology, "--origin", "Lisbon").stderr == (
+        "round trip times from Lisbon, PT are estimated from coordinates\n"
+    )
+
+
+def test_an_unknown_city_of_a_known_country_is_placed_and_told(topology: Path) -> None:
+    planned = explained(topology, "--origin", "Erewhon, Portugal", "--output", "json")
+    assert planned.returncode == 0, planned.stderr
+    assert "origin Erewhon, PT: taken to be at Lisbon, PT" in planned.stderr
+    assert "round trip times from Erewhon, PT are estimated" in planned.stderr
+    assert json.loads(planned.stdout)["origin"]["label"] == "Erewhon, PT"
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "told"),
     [
-        (("--origin", "Erewhon"), 1, "unknown origin 'Erewhon'"),
+        (("--origin", "Erewhon"), 1, "or latitude,longitude (38.72,-9.14)"),
+        (("--origin", "Lisbn"), 1, "unknown origin 'Lisbn'"),
+        (("--origin", "Lisbn"), 1, "did you mean Lisbon, PT or "),
         (("--origin", "Lisbon", "--residency", "DE"), 1, "because of the rule 'needs'"),
         (("--origin", "Lisbon", "--residency", "JP"), 1, "because of the rule 'residency'"),
         (("--origin", "Lisbon", "--residency", " , "), 2, "a residency names no jurisdiction"),

@@ -79,6 +79,7 @@ def test_people_see_the_answer_stream_and_a_table(stack: tuple[subprocess.Popen[
     told = ask(folder, "guide", "--origin", "Lisbon", "--input", "What is a cell?", "--residency", "EU")
     assert told.returncode == 0, told.stderr
     assert "[say · eu-central] " in told.stdout
+    assert told.stderr.count("round trip times from Lisbon, PT are estimated from coordinates") == 1
     assert "home eu-central · cell eu-central · residency EU" in told.stdout
     assert "predicted ms" in told.stdout
 
