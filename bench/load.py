@@ -6,9 +6,9 @@ from a queue of their own, against the same). Neither is sandboxed: that is the 
 
 The processes are those of a real deployment: one tuned server for both systems, one worker process for each,
 and this client. Both workers live through the whole bench, with the same pollers, slots, sticky timeout,
-heartbeats, data converter and number of cached runs; the one whose turn it is not waits in its polls.
+heartbeats, JSON and number of cached runs; the one whose turn it is not waits in its polls.
 
-"N open" is a closed loop. N runs are open in the server and in the worker's cache; up to 16 of them are
+"N open" is a closed loop. N runs are open in the server and in the worker's cache; up to 8 of them are
 worked on at a time, and all the others are parked at the signal. A turn starts one run, resumes the oldest
 and waits for its answer: so a turn costs one whole run, whatever N is, and what changes with N is only how
 many runs lie around it. With N = 1 each run is resumed right after its start. Of the parked ones at most 500
@@ -59,6 +59,8 @@ SPARE_CACHE = 1.2
 
 SMALL_CACHE = 0.1
 """Cached runs at the end, of the most open ones."""
+
+EVICTING_ROUNDS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +122,10 @@ class Bench:
         at_once = min(count, AT_ONCE)
         parked = count - at_once
         queued = min(parked // 2, MOST_QUEUED)
+        async with asyncio.TaskGroup() as filling:
+            for system in systems:
+                filling.create_task(fill(system, {"queued": queued, "inline": parked - queued}))
         for system in systems:
-            await fill(system, "queued", queued)
-            await fill(system, "inline", parked - queued)
             if parked:
                 self.measured.held[count, system.name] = await settled(system)
         self.measured.loads.append((count, os.getloadavg()[0]))
@@ -137,11 +140,11 @@ class Bench:
         for system in systems:
             # those that the ended workers had in their caches would be resumed from the common queue
             system.set_aside("inline")
-            await fill(system, "inline", int(self._schedule.small_cache * SPARE_CACHE))
+            await fill(system, {"inline": int(self._schedule.small_cache * SPARE_CACHE)})
             self.measured.evicting_before[system.name] = await settled(
                 system, steps_before=done_before[system.name]
             )
-        for number in range(self._schedule.rounds):
+        for number in range(min(self._schedule.rounds, EVICTING_ROUNDS)):
             for system in systems[:: -1 if number % 2 else 1]:
                 done = await self._block(system, "inline", AT_ONCE)
                 self.measured.evicting.setdefault(system.name, []).append(done)
@@ -176,7 +179,7 @@ def main(arguments: list[str]) -> int:
         help="numbers of open runs, growing",
     )
     parser.add_argument("--rounds", type=int, default=3 if quick else 5, help="blocks of each, best odd")
-    parser.add_argument("--seconds", type=float, default=1.0 if quick else 2.5, help="length of a block")
+    parser.add_argument("--seconds", type=float, default=1.0 if quick else 2.0, help="length of a block")
     options = parser.parse_args(arguments)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     schedule = Schedule(tuple(sorted(options.open)), options.rounds, timedelta(seconds=options.seconds))

@@ -3,14 +3,16 @@
 import asyncio
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
 from bench.load_agents import BEFORE, STEPS
 from bench.load_systems import System, processor_seconds, resident_bytes
 
-AT_ONCE = 16
-"""Open runs that are worked on at a time: enough to keep two cores busy."""
+AT_ONCE = 8
+"""Open runs that are worked on at a time: enough to keep two cores busy, few enough that each takes many
+turns in a block."""
 
 STARTS_AT_ONCE = 8
 """While runs are only started: the worker takes most of the time then."""
@@ -69,12 +71,12 @@ async def block(system: System, kind: str, at_once: int, lasting: timedelta, ser
     return Block(seconds, tuple(finish_ms), worker, client, server)
 
 
-async def fill(system: System, kind: str, count: int) -> None:
-    """Start runs until ``count`` of the kind are parked."""
-    missing = iter(range(count - len(system.parked[kind])))
+async def fill(system: System, counts: Mapping[str, int]) -> None:
+    """Start runs until so many of each kind are parked."""
+    missing = iter([kind for kind, count in counts.items() for _ in range(count - len(system.parked[kind]))])
 
     async def start_some() -> None:
-        for _ in missing:
+        for kind in missing:
             await system.park(kind)
 
     async with asyncio.TaskGroup() as starting:
