@@ -21,6 +21,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 A = TypeVar("A")
 
+_BY_POSITION = {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}
+
 _placing: ContextVar[Requirements | None] = ContextVar("edgeward_placing", default=None)
 
 
@@ -110,6 +112,9 @@ def _in_order(
     step: Callable[..., Any], signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> list[Any]:
     """All arguments by position, defaults too: the SDK decodes by type only where the count is full."""
+    kinds = [parameter.kind for parameter in signature.parameters.values()]
+    if not kwargs and len(args) == len(kinds) and set(kinds) <= _BY_POSITION:
+        return list(args)
     try:
         bound = signature.bind(*args, **kwargs)
     except TypeError as error:

@@ -1,4 +1,4 @@
-"""The two facts of Temporal's SDK that have no public door: names behind decorated callables.
+"""The facts of Temporal's SDK that have no public door: names and types behind decorated callables.
 
 Kept in one place, so that a change of the SDK is one edit here. The attributes are what the
 SDK's own ``Worker`` and ``Client`` read.
@@ -52,3 +52,9 @@ def workflow_run(workflow: type) -> Callable[..., Any]:
     if definition is None:
         raise ConfigurationError(f"{workflow.__qualname__} is no workflow; decorate it with @agent")
     return cast("Callable[..., Any]", definition.run_fn)  # pyright: ignore[reportUnknownMemberType] -- see module
+
+
+def result_type(run: Callable[..., Any]) -> Any:
+    """What the run method of a workflow returns, as it is annotated; None if it is not."""
+    definition = temporalio.workflow._Definition.from_run_fn(run)  # pyright: ignore[reportPrivateUsage] -- see module
+    return definition.ret_type if definition else None

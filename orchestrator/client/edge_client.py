@@ -2,34 +2,43 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
-from datetime import timedelta
 from pathlib import Path
-from typing import Any, Self, TypeVar, cast, overload
+from typing import Any, Protocol, Self, TypeVar, cast, overload
 
 import httpx
-from temporalio.client import Client, Plugin
+from temporalio.client import Client, Plugin, WorkflowHandle
 
 from orchestrator.agents import AgentDefinition, agent_definition
 from orchestrator.application import Application
 from orchestrator.client.run import EdgeRun
-from orchestrator.dispatch import RECEIPT_LIMIT, EdgewardPlugin, RunPlanner, connect_cell, starting
+from orchestrator.client.submission import Submission
+from orchestrator.dispatch import RECEIPT_LIMIT, EdgewardPlugin, RunPlanner, connect_cell
 from orchestrator.errors import CellUnavailableError, ConfigurationError
 from orchestrator.fleet import Fleet
 from orchestrator.geography import Origin
 from orchestrator.placement import Plan, Snapshot
-from orchestrator.queues import agents_queue
 from orchestrator.requirements import Objective, ResidencyLike, requirements
-from orchestrator.topology import Topology, load_topology
+from orchestrator.topology import Region, Topology, load_topology
 
 ResultT = TypeVar("ResultT")
 ArgumentT = TypeVar("ArgumentT")
 
-TASK_TIMEOUT = timedelta(seconds=5)
-"""How long the home may hold a workflow task. A crashed home is noticed after it, so it is shorter
-than Temporal's 10 s; inline steps are shorter still, and longer ones extend it by themselves."""
+
+class HomeWorker(Protocol):
+    """The worker of a region in this process, as a client beside it sees it: ``RegionWorker``."""
+
+    @property
+    def region(self) -> Region:
+        """Which region it serves."""
+        ...
+
+    def client(self, cell: str) -> Client | None:
+        """Its own client of a cell; None while it has no connection."""
+        ...
 
 
 class EdgeClient:
@@ -51,6 +60,7 @@ class EdgeClient:
         http: httpx.AsyncClient,
         resources: AsyncExitStack,
         fleet: Fleet | None,
+        beside: HomeWorker | None = None,
     ) -> None:
         self.topology = topology
         self.fleet = fleet
@@ -58,6 +68,7 @@ class EdgeClient:
         self._planner = planner
         self._http = http
         self._resources = resources
+        self._beside = beside
 
     @classmethod
     async def connect(
@@ -67,6 +78,7 @@ class EdgeClient:
         application: Application | None = None,
         viewpoint: str | None = None,
         watch: bool = True,
+        beside: HomeWorker | None = None,
         plugins: tuple[Plugin, ...] = (),
     ) -> Self:
         """A client for the cells of a topology.
@@ -80,6 +92,9 @@ class EdgeClient:
                 them, and for rules.
             viewpoint: The region that this process runs in, if it is in one.
             watch: Keep a live view of the fleet, for plans that know what is up, busy and near.
+            beside: The region's worker, where it runs in this process, as in a gateway that takes
+                requests next to the agents that answer them. Runs whose home is its region then
+                start in the process, without waiting for a poller.
             plugins: More plugins of the Temporal clients.
 
         Raises:
@@ -106,7 +121,7 @@ class EdgeClient:
                 rules=application.rules,
                 snapshot=fleet.snapshot if fleet else Snapshot,
             )
-            return cls(topology, cells, planner, http, opening.pop_all(), fleet)
+            return cls(topology, cells, planner, http, opening.pop_all(), fleet, beside)
 
     async def close(self) -> None:
         """Ends the background readings and the streams' connections."""
@@ -197,20 +212,150 @@ class EdgeClient:
             CellUnavailableError: The server of the chosen cell does not answer.
             temporalio.exceptions.WorkflowAlreadyStartedError: A run with this id is going on.
         """
+        submission = self._submission(agent, arguments, origin, residency, objective, id)
+        handle = await _reached(submission.plan.cell, submission.started())
+        return self._run(submission, handle)
+
+    @overload
+    def submit(
+        self,
+        agent: Callable[[Any], Awaitable[ResultT]],
+        /,
+        *,
+        origin: str | Origin,
+        residency: ResidencyLike = None,
+        objective: Objective | None = None,
+        id: str | None = None,
+        early: bool = False,
+    ) -> EdgeRun[ResultT]: ...
+    @overload
+    def submit(
+        self,
+        agent: Callable[[Any, ArgumentT], Awaitable[ResultT]],
+        argument: ArgumentT,
+        /,
+        *,
+        origin: str | Origin,
+        residency: ResidencyLike = None,
+        objective: Objective | None = None,
+        id: str | None = None,
+        early: bool = False,
+    ) -> EdgeRun[ResultT]: ...
+    def submit(
+        self,
+        agent: Callable[..., Awaitable[Any]],
+        /,
+        *arguments: Any,
+        origin: str | Origin,
+        residency: ResidencyLike = None,
+        objective: Objective | None = None,
+        id: str | None = None,
+        early: bool = False,
+    ) -> EdgeRun[Any]:
+        """Plan a run and send it off; its answer comes by the shortest way.
+
+        Unlike ``start`` it does not wait until the cell has accepted the run: start and answer
+        are one request, so that the user waits for one round trip instead of two, and the run's
+        stream can be opened meanwhile. ``result()`` raises what ``start`` would have raised. A
+        caller that goes away before the request has reached the cell has started nothing.
+
+        Args:
+            agent: The run method of a class decorated with ``@agent``.
+            arguments: What the run method takes, if anything.
+            origin: Where the user is: a region, a country code, ``lat,lon`` or a city.
+            residency: Narrows the agent's own, for this run.
+            objective: What to optimise in this run.
+            id: The workflow id; made of the agent's name and a random part if left out.
+            early: Take the answer from the home's worker, if this client is ``beside`` it, before
+                the cell has written it: some ten milliseconds sooner. If that process ends within
+                them, the run goes on elsewhere from what was written, inline steps run again,
+                and what history holds at last (``EdgeRun.recorded``) may differ from the answer
+                that was given. Without a worker beside it changes nothing.
+
+        Raises:
+            ConfigurationError: It is no agent.
+            UnknownOriginError: The origin means nothing.
+            PlacementError: No home, or a step has no place; names the rule.
+        """
+        submission = self._submission(agent, arguments, origin, residency, objective, id)
+        answer = asyncio.create_task(_reached(submission.plan.cell, submission.answered(early=early)))
+        handle = submission.client.get_workflow_handle_for(agent, submission.workflow_id)
+        return self._run(submission, handle, answer)
+
+    @overload
+    async def execute(
+        self,
+        agent: Callable[[Any], Awaitable[ResultT]],
+        /,
+        *,
+        origin: str | Origin,
+        residency: ResidencyLike = None,
+        objective: Objective | None = None,
+        id: str | None = None,
+        early: bool = False,
+    ) -> ResultT: ...
+    @overload
+    async def execute(
+        self,
+        agent: Callable[[Any, ArgumentT], Awaitable[ResultT]],
+        argument: ArgumentT,
+        /,
+        *,
+        origin: str | Origin,
+        residency: ResidencyLike = None,
+        objective: Objective | None = None,
+        id: str | None = None,
+        early: bool = False,
+    ) -> ResultT: ...
+    async def execute(self, agent: Callable[..., Awaitable[Any]], /, *arguments: Any, **options: Any) -> Any:
+        """``submit``, then the answer.
+
+        Args:
+            agent: The run method of a class decorated with ``@agent``.
+            arguments: What the run method takes, if anything.
+            options: As ``submit`` takes them.
+
+        Raises:
+            ConfigurationError: It is no agent.
+            UnknownOriginError: The origin means nothing.
+            PlacementError: No home, or a step has no place; names the rule.
+            PayloadTooLargeError: The argument exceeds what Temporal carries.
+            CellUnavailableError: The server of the chosen cell does not answer.
+            temporalio.client.WorkflowFailureError: The run failed.
+        """
+        return await self.submit(agent, *arguments, **options).result()
+
+    def _submission(
+        self,
+        agent: Callable[..., Awaitable[Any]],
+        arguments: tuple[Any, ...],
+        origin: str | Origin,
+        residency: ResidencyLike,
+        objective: Objective | None,
+        workflow_id: str | None,
+    ) -> Submission:
         plan = self.plan(agent, origin=origin, residency=residency, objective=objective)
-        client = self._cells[plan.cell]
-        with starting(plan):
-            handle = await _reached(
-                plan.cell,
-                client.start_workflow(
-                    agent,
-                    args=list(arguments),
-                    id=id or f"{plan.root.agent}-{uuid.uuid4().hex}",
-                    task_queue=agents_queue(plan.home),
-                    task_timeout=TASK_TIMEOUT,
-                ),
-            )
-        return EdgeRun(plan, handle, client=client, topology=self.topology, http=self._http)
+        workflow_id = workflow_id or f"{plan.root.agent}-{uuid.uuid4().hex}"
+        beside = self._beside
+        client = beside.client(plan.cell) if beside and beside.region.name == plan.home else None
+        return Submission(
+            client or self._cells[plan.cell], plan, agent, arguments, workflow_id, client is not None
+        )
+
+    def _run(
+        self,
+        submission: Submission,
+        handle: WorkflowHandle[Any, Any],
+        answer: asyncio.Task[Any] | None = None,
+    ) -> EdgeRun[Any]:
+        return EdgeRun(
+            submission.plan,
+            handle,
+            client=submission.client,
+            topology=self.topology,
+            http=self._http,
+            answer=answer,
+        )
 
     def cell(self, name: str) -> Client:
         """Temporal's own client of a cell.

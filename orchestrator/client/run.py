@@ -34,13 +34,16 @@ class EdgeRun(Generic[ResultT]):
         client: Client,
         topology: Topology,
         http: httpx.AsyncClient,
+        answer: asyncio.Task[ResultT] | None = None,
     ) -> None:
         self.plan = plan
         self.handle = handle
         self._client = client
         self._topology = topology
         self._http = http
-        self._result: asyncio.Task[ResultT] | None = None
+        self._result: asyncio.Task[ResultT] | None = answer
+        if answer is not None:
+            answer.add_done_callback(_retrieve)
 
     @property
     def id(self) -> str:
@@ -49,7 +52,7 @@ class EdgeRun(Generic[ResultT]):
 
     @property
     def run_id(self) -> str | None:
-        """Temporal's run id."""
+        """Temporal's run id. None for a run that was submitted: its latest run is meant."""
         return self.handle.first_execution_run_id
 
     async def result(self) -> ResultT:
@@ -60,6 +63,14 @@ class EdgeRun(Generic[ResultT]):
                 error keeps its class name as the ``type`` of the innermost ``ApplicationError``.
         """
         return await asyncio.shield(self._waiting())
+
+    async def recorded(self) -> ResultT:
+        """What the run's history holds at last; the same as ``result()`` but for early answers.
+
+        Raises:
+            temporalio.client.WorkflowFailureError: The run failed.
+        """
+        return await self.handle.result()
 
     async def stream(self) -> AsyncIterator[StreamPiece]:
         """Pieces of text, as the steps emit them, straight from their places.

@@ -17,6 +17,8 @@ from temporalio import workflow
 from temporalio.api.common.v1 import Payload
 from temporalio.common import RawValue
 
+from orchestrator.dispatch.early import early_answers
+
 ANSWER_UPDATE = "edgeward.answer"
 
 LARGEST_BYTES = 256 * 1024
@@ -35,7 +37,7 @@ class AnswerUpdate:
 
     def install(self) -> None:
         """Makes the run answer. Called before any of its code: the update comes with the start."""
-        workflow.set_update_handler(ANSWER_UPDATE, self._wait)
+        workflow.set_update_handler(ANSWER_UPDATE, self._wait)  # pyright: ignore[reportUnknownMemberType] -- the SDK leaves handlers' types open
 
     async def give(self, result: Any) -> None:
         """Hands over what the run returned, encoded.
@@ -43,10 +45,14 @@ class AnswerUpdate:
         Args:
             result: Of the workflow; a raw value, or what has no encoding here.
         """
+        payload = result.payload if isinstance(result, RawValue) else None
+        if not workflow.unsafe.is_replaying():
+            early_answers.give(workflow.info().workflow_id, payload)
         if self._answer is None:
             return  # nobody asked
-        small = isinstance(result, RawValue) and result.payload.ByteSize() <= LARGEST_BYTES
-        self._answer.set_result(result.payload if small else ELSEWHERE)
+        if payload is None or payload.ByteSize() > LARGEST_BYTES:
+            payload = ELSEWHERE
+        self._answer.set_result(payload)
         # the update completes before the run does
         await asyncio.sleep(0)
 

@@ -1,10 +1,18 @@
 """The payload converter of applications that did not choose one: pydantic's, prepared once a process."""
 
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
 from temporalio.contrib.pydantic import PydanticJSONPlainPayloadConverter
 from temporalio.converter import (
     CompositePayloadConverter,
+    DataConverter,
     DefaultPayloadConverter,
     JSONPlainPayloadConverter,
+    PayloadConverter,
+    SerializationContext,
 )
 
 TYPES = 256
@@ -27,3 +35,20 @@ class PreparedPydanticConverter(CompositePayloadConverter):
 
     def __init__(self) -> None:
         super().__init__(*_converters)
+
+    def with_context(self, context: SerializationContext) -> Self:
+        """Itself: nothing here depends on what a value is part of."""
+        return self
+
+
+@dataclass(frozen=True)
+class PreparedDataConverter(DataConverter):
+    """The data converter around it: without a codec it, too, is the same for every value."""
+
+    payload_converter_class: type[PayloadConverter] = PreparedPydanticConverter
+
+    def with_context(self, context: SerializationContext) -> Self:
+        """See base class. The SDK asks a dozen times a step."""
+        if self.payload_codec is None and self.external_storage is None:
+            return self
+        return super().with_context(context)

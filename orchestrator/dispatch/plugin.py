@@ -22,7 +22,7 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 from orchestrator.application import Application
 from orchestrator.dispatch.activity_interceptor import StepInbound
 from orchestrator.dispatch.client_interceptor import PlanningOutbound, PlanRun
-from orchestrator.dispatch.converter import PreparedPydanticConverter
+from orchestrator.dispatch.converter import PreparedDataConverter, PreparedPydanticConverter
 from orchestrator.dispatch.run_planner import RECEIPT_LIMIT, RunPlanner
 from orchestrator.dispatch.site import Site
 from orchestrator.dispatch.workflow_interceptor import PlacingInbound
@@ -185,11 +185,10 @@ class _ClientInterceptor(temporalio.client.Interceptor):
 
 def _pydantic_unless_chosen(existing: DataConverter | None) -> DataConverter:
     """The pydantic converter where the application uses the SDK's default one, which it extends."""
-    if existing is None or existing.payload_converter_class is DataConverter.default.payload_converter_class:
-        return dataclasses.replace(
-            existing or DataConverter.default,
-            payload_converter_class=PreparedPydanticConverter,
-        )
+    if existing is None or existing is DataConverter.default:
+        return PreparedDataConverter()
+    if existing.payload_converter_class is DataConverter.default.payload_converter_class:
+        return dataclasses.replace(existing, payload_converter_class=PreparedPydanticConverter)
     return existing
 
 

@@ -62,6 +62,7 @@ class CellService:
         state: ``polling``, or why it is not.
         tried: Whether it has polled the cell, or found it away.
         rtt_ms: From here to the cell's server; None until it was measured.
+        client: The cell's client while its queues are polled.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class CellService:
         self.state = "connecting"
         self.tried = False
         self.rtt_ms: float | None = None
+        self.client: Client | None = None
         self._topology = topology
         self._application = application
         self._site = site
@@ -131,9 +133,9 @@ class CellService:
         running = [asyncio.create_task(worker.run()) for worker in workers]
         try:
             await asyncio.wait([stopped, seen, *running], return_when=asyncio.FIRST_COMPLETED)
-            self.state, self.tried = "polling", True
+            self.state, self.tried, self.client = "polling", True, client
             await asyncio.wait([stopped, *running], return_when=asyncio.FIRST_COMPLETED)
-            self.state = "draining" if stopping.is_set() else "restarting"
+            self.state, self.client = "draining" if stopping.is_set() else "restarting", None
             await asyncio.gather(*(worker.shutdown() for worker in workers if worker.is_running))
             await asyncio.gather(*running)
         finally:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import structlog
 from starlette.applications import Starlette
+from temporalio.client import Client
 from temporalio.runtime import Runtime, TelemetryConfig
 
 from orchestrator.application import Application
@@ -165,6 +166,11 @@ class RegionWorker:
             },
             run_times=tuple(StepTime.of(step, time) for (step, _), time in times.items()),
         )
+
+    def client(self, cell: str) -> Client | None:
+        """The client with which a cell is polled; None while it is not (``EdgeClient(beside=...)``)."""
+        found = (service.client for service in self._services if service.cell.name == cell)
+        return next(found, None)
 
     def cells(self) -> dict[str, str]:
         """State of each served cell."""

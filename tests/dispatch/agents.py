@@ -148,7 +148,51 @@ class Large:
         return len(await call(echo, "".join(halves)))
 
 
+@agent(steps={})
+class Returning:
+    """Returns so many characters."""
+
+    @workflow.run
+    async def run(self, size: int) -> str:
+        return "x" * size
+
+
+@agent(steps={})
+class Again:
+    """Goes on as a new run so many times."""
+
+    @workflow.run
+    async def run(self, times: int) -> str:
+        if times:
+            workflow.continue_as_new(times - 1)
+        return "done"
+
+
+@agent(steps={})
+class Patient:
+    """Waits until it is told to finish."""
+
+    def __init__(self) -> None:
+        self._finished = False
+
+    @workflow.run
+    async def run(self) -> str:
+        await workflow.wait_condition(lambda: self._finished)
+        return "finished"
+
+    @workflow.update
+    async def begun(self) -> None:
+        """Answers once the run is there."""
+
+    @workflow.signal
+    def finish(self) -> None:
+        self._finished = True
+
+
 application = Application(
-    agents=[Tour, Narrowed, NarrowedHandoff, Voice, Printer, Choir, Failing, AuthorsQueue, Large],
+    agents=[
+        *(Tour, Narrowed, NarrowedHandoff, Voice, Printer, Choir, Failing, AuthorsQueue, Large),
+        *(Returning, Again, Patient),
+    ],
     steps=[think, press, pay, fail, echo, inflate],
 )
