@@ -16,12 +16,15 @@ import structlog
 from bench.peers_classes import (
     DBOS_POSTGRESQL,
     DBOS_SQLITE,
+    EDGEWARD_BESIDE,
     EDGEWARD_DISK,
+    EDGEWARD_EARLY,
     EDGEWARD_MEMORY,
     LANGGRAPH_NODES,
     LANGGRAPH_TASKS,
     RESTATE,
     RESTATE_UNSYNCED,
+    TEMPORALIO_BESIDE,
     TEMPORALIO_DISK,
     TEMPORALIO_MEMORY,
     Variant,
@@ -40,19 +43,20 @@ from bench.report import OUT, summary, write
 from orchestrator.dev.processes import Supervisor
 from orchestrator.errors import StackError
 
-WARMING = 10
+WARMING = 5
 """Runs of each variant before those that count: they open connections and fill caches."""
 
 Start = Callable[[Supervisor, Path], Coroutine[Any, Any, dict[Variant, Runner]]]
 
 
-def temporal(variants: Mapping[str, Variant], *, on_disk: bool) -> Start:
+def temporal(variants: Mapping[tuple[str, str], Variant], *, on_disk: bool) -> Start:
     """Edgeward and temporalio share a server, so that it is the same in whatever state it is."""
 
     async def start(supervisor: Supervisor, folder: Path) -> dict[Variant, Runner]:
         server = await start_temporal(supervisor, folder, on_disk=on_disk)
         return {
-            variant: await temporal_runner(supervisor, server, system) for system, variant in variants.items()
+            variant: await temporal_runner(supervisor, server, system, caller)
+            for (system, caller), variant in variants.items()
         }
 
     return start
@@ -91,8 +95,19 @@ async def langgraph(supervisor: Supervisor, folder: Path) -> dict[Variant, Runne
 
 
 OURS = (
-    temporal({"edgeward": EDGEWARD_MEMORY, "temporalio": TEMPORALIO_MEMORY}, on_disk=False),
-    temporal({"edgeward": EDGEWARD_DISK, "temporalio": TEMPORALIO_DISK}, on_disk=True),
+    temporal(
+        {("edgeward", "apart"): EDGEWARD_MEMORY, ("temporalio", "apart"): TEMPORALIO_MEMORY}, on_disk=False
+    ),
+    temporal(
+        {
+            ("edgeward", "apart"): EDGEWARD_DISK,
+            ("temporalio", "apart"): TEMPORALIO_DISK,
+            ("edgeward", "beside"): EDGEWARD_BESIDE,
+            ("temporalio", "beside"): TEMPORALIO_BESIDE,
+            ("edgeward", "early"): EDGEWARD_EARLY,
+        },
+        on_disk=True,
+    ),
 )
 OTHERS = {"restate": (restate,), "dbos": (dbos_sqlite, dbos_postgresql), "langgraph": (langgraph,)}
 

@@ -92,13 +92,21 @@ async def start_temporal(supervisor: Supervisor, folder: Path, *, on_disk: bool)
     return server
 
 
-async def temporal_runner(supervisor: Supervisor, server: CellServer, system: str) -> Runner:
-    """``edgeward`` or ``temporalio`` on a Temporal server."""
+async def temporal_runner(supervisor: Supervisor, server: CellServer, system: str, caller: str) -> Runner:
+    """A system on a Temporal server, and its caller.
+
+    Args:
+        supervisor: Ends it.
+        server: What it runs on.
+        system: ``edgeward`` or ``temporalio``.
+        caller: ``apart`` from the worker, ``beside`` it, or ``early``: beside it, and content with an
+            answer that the server is yet to write.
+    """
     return await Runner.start(
         supervisor,
-        f"{system} {server.port}",
+        f"{system} {caller} {server.port}",
         "on_temporal",
-        *("--address", server.address, "--system", system),
+        *("--address", server.address, "--system", system, "--caller", caller),
         python=Path(sys.executable),
     )
 
