@@ -9,10 +9,10 @@ ARGS ?=
 export UV_PROJECT_ENVIRONMENT := $(VENV)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format bench clean
+.PHONY: help setup demo test check format bench performance clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(BIN)/uv:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else "Python 3.11 to 3.13 is needed, $(PYTHON) is %d.%d; run: make PYTHON=python3.12 ..." % v)'
@@ -45,6 +45,9 @@ format: $(STAMP) ## Format the code and fix what can be fixed
 
 bench: $(STAMP) ## List the benchmarks; BENCH=NAME runs one
 	@$(BIN)/python -m bench $(BENCH) $(ARGS)
+
+performance: $(STAMP) ## Write docs/performance.md from the results of the benchmarks
+	@$(BIN)/python -m bench.performance $(ARGS)
 
 clean: ## Remove what was made here: environment, caches, results, the stack's state
 	rm -rf $(VENV) .edgeward .hypothesis .pytest_cache .ruff_cache bench/out dist

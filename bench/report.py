@@ -1,10 +1,13 @@
 """What benchmarks have in common: percentiles, goals and a file of results."""
 
 import json
-import platform
+import os
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from bench.machine import machine
 
 OUT = Path(__file__).parent / "out"
 
@@ -26,14 +29,20 @@ def summary(values_ms: Sequence[float]) -> dict[str, float]:
 
 
 def write(name: str, results: Sequence[dict[str, Any]], goals: Sequence[dict[str, Any]] = ()) -> Path:
-    """Writes ``bench/out/NAME.json``: the results, the goals and the machine that gave them."""
+    """Writes ``bench/out/NAME.json``: the results, the goals, the day and the machine that gave them.
+
+    ``make performance`` makes ``docs/performance.md`` of these files: rows with the same keys
+    become a table there, and endings such as ``_ms`` the unit in its heading.
+    """
     OUT.mkdir(exist_ok=True)
     path = OUT / f"{name}.json"
-    machine = {"python": platform.python_version(), "system": platform.platform()}
-    path.write_text(
-        json.dumps(
-            {"bench": name, "machine": machine, "goals": list(goals), "results": list(results)}, indent=2
-        )
-        + "\n"
-    )
+    report = {
+        "bench": name,
+        "measured": datetime.now(UTC).date().isoformat(),
+        "quick": os.environ.get("QUICK") == "1",
+        "machine": machine(),
+        "goals": list(goals),
+        "results": list(results),
+    }
+    path.write_text(json.dumps(report, indent=2) + "\n")
     return path
