@@ -43,8 +43,11 @@ class Leg:
     """Round trips that a run needs, on paper."""
 
     count: int
+    kind: str
+    """``user–centre``, ``user–region`` or ``region–centre``."""
+
     between: str
-    """For people: ``user–us-east``."""
+    """The same with names: ``user–us-east``."""
 
     rtt_ms: float
 
@@ -93,10 +96,12 @@ async def user(
     """
     near = nearest_region(topology, origin)
     rtt_ms = rtt_ms_from(topology, origin)
-    to_centre = Leg(1, f"user–{central}", rtt_ms(central))
-    to_near = Leg(1, f"user–{near}", rtt_ms(near))
+    to_centre = Leg(1, "user–centre", f"user–{central}", rtt_ms(central))
+    to_near = Leg(1, "user–region", f"user–{near}", rtt_ms(near))
     inside = near == central
-    apart = Leg(len(STEPS), f"{near}–{central}", 0.0 if inside else topology.rtt_ms(near, central))
+    apart = Leg(
+        len(STEPS), "region–centre", f"{near}–{central}", 0.0 if inside else topology.rtt_ms(near, central)
+    )
     async with (
         view_from(topology, origin) as seen,
         await EdgeClient.connect(seen, application=served_by_edgeward, watch=False) as edge,
@@ -112,9 +117,9 @@ async def user(
             return ask
 
         async def placed(workload: Workload, question: str) -> Answer:
-            run = await edge.start(workload.agent, question, origin=origin)
+            run = edge.submit(workload.agent, question, origin=origin)
             home = run.plan.home
-            return Answer(await run.result(), (Leg(2, f"user–{home}", rtt_ms(home)),))
+            return Answer(await run.result(), (Leg(1, "user–region", f"user–{home}", rtt_ms(home)),))
 
         yield {
             "a": plainly(centre_client, Together, (to_centre,)),
