@@ -1,4 +1,19 @@
-"""Five steps that do nothing, on Edgeward, Temporal, Restate, DBOS and LangGraph, by how durable each is."""
+"""Five steps that do nothing, on Edgeward, Temporal, Restate, DBOS and LangGraph, by how durable each is.
+
+Each step adds one to a number; the time is from asking to having the answer, taken by the caller. A
+run is *dispatched* where a server takes it from whoever asks and hands it to a worker, and is *in the
+caller's process* where the process that asks does the work, too. Peers are compared with by what a
+run survives once its answer is there, at least as much as Edgeward's:
+
+- *worker crash*: the state is in a server's memory;
+- *any crash*: it is in files that were not synced to the disk;
+- *power cut*: it was synced, so often as *syncs* says.
+
+Temporal's local activities, Edgeward's inline steps and LangGraph's tasks are kept together before
+the answer, the others each before the next. Everything is on one machine. Temporal has the settings of
+Edgeward's embedded stack, Restate one partition instead of 24, DBOS's SQLite a write-ahead log: all of
+them are quicker that way. The versions are pinned in ``bench/peers_environment.py``.
+"""
 
 import argparse
 import asyncio
@@ -176,7 +191,9 @@ def show(results: Sequence[Mapping[str, Any]]) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="make bench BENCH=peers", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="make bench BENCH=peers", description=(__doc__ or "").partition("\n")[0]
+    )
     quick = os.environ.get("QUICK") == "1"
     parser.add_argument("--samples", type=int, default=15 if quick else 150, help="runs of each variant")
     options = parser.parse_args(arguments)
