@@ -47,6 +47,7 @@ class StepDefinition:
     timeout: timedelta
     retry: RetryPolicy
     repeatable: bool
+    cancellable: bool
     dispatch: DispatchChoice
     prior: RunTime | None
     signature: inspect.Signature = field(compare=False, repr=False)
@@ -60,6 +61,7 @@ class StepDefinition:
             expected_calls=expected_calls,
             prior=self.prior,
             repeatable=self.repeatable,
+            cancellable=self.cancellable,
             dispatch=self.dispatch,
         )
 
@@ -106,6 +108,7 @@ def step(
     retry: RetryPolicy = DEFAULT_RETRY,
     residency: ResidencyLike = None,
     repeatable: bool = True,
+    cancellable: bool = True,
     dispatch: DispatchChoice = "auto",
     expected: timedelta | tuple[timedelta, timedelta] | None = None,
     name: str | None = None,
@@ -121,6 +124,9 @@ def step(
         residency: Narrows where it may run, on top of the agent's.
         repeatable: Whether it may run again after a crash without harm. A step that is not is
             never run inline.
+        cancellable: Whether a cancellation of the run must reach it while it runs. While an inline
+            step runs, the run's cancellation, signals and timers wait for it; so a cancellable step
+            is inline only up to a second (p95), one that is not up to a minute.
         dispatch: ``inline`` or ``queue`` where the author decides; ``auto`` leaves it to the plan.
         expected: How long its body takes until that has been learned: the p50, or p50 and p95.
         name: The activity's name; default: the function's.
@@ -148,6 +154,7 @@ def step(
             timeout=timeout,
             retry=retry,
             repeatable=repeatable,
+            cancellable=cancellable,
             dispatch=dispatch,
             prior=_prior(expected),
             signature=inspect.signature(function),

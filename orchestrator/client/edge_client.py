@@ -15,12 +15,13 @@ from temporalio.client import Client, Plugin, WorkflowHandle
 from orchestrator.agents import AgentDefinition, agent_definition
 from orchestrator.application import Application
 from orchestrator.client.run import EdgeRun
+from orchestrator.client.stream import stream_client
 from orchestrator.client.submission import Submission
 from orchestrator.dispatch import RECEIPT_LIMIT, EdgewardPlugin, RunPlanner, connect_cell
 from orchestrator.errors import CellUnavailableError, ConfigurationError
 from orchestrator.fleet import Fleet
 from orchestrator.geography import Origin
-from orchestrator.placement import Plan, Snapshot
+from orchestrator.placement import IN_ONE_REQUEST, START_THEN_RESULT, Plan, Snapshot
 from orchestrator.requirements import Objective, ResidencyLike, requirements
 from orchestrator.topology import Region, Topology, load_topology
 
@@ -103,7 +104,7 @@ class EdgeClient:
         topology = topology if isinstance(topology, Topology) else load_topology(topology)
         application = application or Application()
         async with AsyncExitStack() as opening:
-            http = await opening.enter_async_context(httpx.AsyncClient())
+            http = await opening.enter_async_context(stream_client())
             cells: dict[str, Client] = {}
             for cell in topology.cells:
                 # the plan comes from here; the plugin carries it into the start request
@@ -140,6 +141,7 @@ class EdgeClient:
         origin: str | Origin,
         residency: ResidencyLike = None,
         objective: Objective | None = None,
+        round_trips: int = START_THEN_RESULT,
     ) -> Plan:
         """The plan that a run started now would have.
 
@@ -148,6 +150,7 @@ class EdgeClient:
             origin: Where the user is: a region, a country code, ``lat,lon`` or a city.
             residency: Narrows the agent's own, for this run.
             objective: What to optimise in this run.
+            round_trips: From the user to the cell: ``IN_ONE_REQUEST`` for a run that is submitted.
 
         Raises:
             ConfigurationError: It is no agent.
@@ -158,6 +161,7 @@ class EdgeClient:
             _definition(agent),
             origin,
             narrowed=requirements(residency=residency, objective=objective),
+            round_trips=round_trips,
             limit=RECEIPT_LIMIT,
         )
 
@@ -212,7 +216,8 @@ class EdgeClient:
             CellUnavailableError: The server of the chosen cell does not answer.
             temporalio.exceptions.WorkflowAlreadyStartedError: A run with this id is going on.
         """
-        submission = self._submission(agent, arguments, origin, residency, objective, id)
+        plan = self.plan(agent, origin=origin, residency=residency, objective=objective)
+        submission = self._submission(agent, arguments, plan, id)
         handle = await _reached(submission.plan.cell, submission.started())
         return self._run(submission, handle)
 
@@ -277,7 +282,10 @@ class EdgeClient:
             UnknownOriginError: The origin means nothing.
             PlacementError: No home, or a step has no place; names the rule.
         """
-        submission = self._submission(agent, arguments, origin, residency, objective, id)
+        plan = self.plan(
+            agent, origin=origin, residency=residency, objective=objective, round_trips=IN_ONE_REQUEST
+        )
+        submission = self._submission(agent, arguments, plan, id)
         answer = asyncio.create_task(_reached(submission.plan.cell, submission.answered(early=early)))
         handle = submission.client.get_workflow_handle_for(agent, submission.workflow_id)
         return self._run(submission, handle, answer)
@@ -329,12 +337,9 @@ class EdgeClient:
         self,
         agent: Callable[..., Awaitable[Any]],
         arguments: tuple[Any, ...],
-        origin: str | Origin,
-        residency: ResidencyLike,
-        objective: Objective | None,
+        plan: Plan,
         workflow_id: str | None,
     ) -> Submission:
-        plan = self.plan(agent, origin=origin, residency=residency, objective=objective)
         workflow_id = workflow_id or f"{plan.root.agent}-{uuid.uuid4().hex}"
         beside = self._beside
         client = beside.client(plan.cell) if beside and beside.region.name == plan.home else None

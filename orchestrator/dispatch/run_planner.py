@@ -8,7 +8,7 @@ from functools import partial
 
 from orchestrator.agents import AgentDefinition, StepDefinition, kind_of
 from orchestrator.geography import Origin, resolve_origin
-from orchestrator.placement import AgentProfile, Plan, Planner, Snapshot, StepProfile
+from orchestrator.placement import START_THEN_RESULT, AgentProfile, Plan, Planner, Snapshot, StepProfile
 from orchestrator.requirements import Needs, Requirements, requirements
 from orchestrator.topology import Topology
 
@@ -67,6 +67,7 @@ class RunPlanner:
         narrowed: Requirements | None = None,
         homes: Iterable[str] | None = None,
         inline: bool = True,
+        round_trips: int = START_THEN_RESULT,
         limit: int | None = None,
     ) -> Plan:
         """Plan a run.
@@ -77,6 +78,7 @@ class RunPlanner:
             narrowed: Requirements of this very run.
             homes: The regions that may be its home; all if left out.
             inline: False where the workers of the home are not known to have the steps.
+            round_trips: From the user to the cell, as the run is started.
             limit: At most so many candidates and exclusions in each receipt; all if left out.
 
         Raises:
@@ -94,6 +96,7 @@ class RunPlanner:
             requirements=narrowed,
             homes=homes,
             usual_home=self._usual_homes.get(usual),
+            round_trips=round_trips,
             limit=limit,
         )
         if len(self._usual_homes) > ORIGINS:

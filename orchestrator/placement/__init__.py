@@ -3,7 +3,7 @@
 from orchestrator.placement.cost import CostModel, StepCost
 from orchestrator.placement.network import Network
 from orchestrator.placement.plan import AgentPlan, Candidate, Exclusion, HomeCandidate, Plan, StepPlan
-from orchestrator.placement.planner import Planner, plan
+from orchestrator.placement.planner import IN_ONE_REQUEST, START_THEN_RESULT, Planner, plan
 from orchestrator.placement.profile import (
     AgentProfile,
     Dispatch,
@@ -15,6 +15,8 @@ from orchestrator.placement.profile import (
 from orchestrator.placement.snapshot import QueueReading, RegionReading, Snapshot
 
 __all__ = [
+    "IN_ONE_REQUEST",
+    "START_THEN_RESULT",
     "AgentPlan",
     "AgentProfile",
     "Candidate",

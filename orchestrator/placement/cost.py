@@ -26,6 +26,10 @@ INLINE_LIMIT_MS = 1000.0
 """Longest p95 of a step that runs inline: while inline steps run, the run's timers, signals
 and cancellation wait for them."""
 
+UNCANCELLABLE_LIMIT_MS = 60_000.0
+"""The same of a step that need not be cancellable. A crash of the home repeats it, and every few
+seconds of it cost the cell a workflow task (three events of history)."""
+
 BANDWIDTH_BYTES_PER_MS = 12_500.0
 """Assumed between regions: 100 Mbit/s for one flow."""
 
@@ -134,8 +138,9 @@ class CostModel:
         """What the step takes there: run time, its spread, the wait in the queue."""
         run_time = self.run_time(step, place)
         queue = self._snapshot.region(place).queues.get(step.kind)
+        limit_ms = INLINE_LIMIT_MS if step.cancellable else UNCANCELLABLE_LIMIT_MS
         inline = step.dispatch == "inline" or (
-            step.dispatch == "auto" and step.repeatable and run_time.p95_ms <= INLINE_LIMIT_MS
+            step.dispatch == "auto" and step.repeatable and run_time.p95_ms <= limit_ms
         )
         return Body(
             run_ms=run_time.p50_ms,

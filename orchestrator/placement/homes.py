@@ -38,6 +38,7 @@ class HomeChoice:
         origin: Where the user is.
         homes: Regions to consider; all if None.
         usual_home: The home of the latest such run.
+        round_trips: From the user to the cell, for the run and its answer.
     """
 
     def __init__(
@@ -46,12 +47,13 @@ class HomeChoice:
         origin: Origin,
         homes: Collection[str] | None,
         usual_home: str | None,
+        round_trips: int,
     ) -> None:
         self._agent = agent
         self._origin = origin
         self._homes = homes
         self._usual = None if usual_home is None else agent.positions.get(usual_home)
-        self._start_ms, self._least_ms = agent.ways(origin)
+        self._start_ms, self._least_ms = agent.ways(origin, round_trips)
         self._found: list[_Found] = []
         self._left: list[tuple[str, Exclusion]] = []
         """Why homes that the rules permit were left, as far as that has a reason of its own."""

@@ -20,6 +20,12 @@ from orchestrator.placement.snapshot import Snapshot
 from orchestrator.requirements import Requirements
 from orchestrator.topology import Topology
 
+START_THEN_RESULT = 2
+"""Round trips of a user who starts a run and, when that is confirmed, asks for its result."""
+
+IN_ONE_REQUEST = 1
+"""Round trips of a user whose request to start a run is answered with its result."""
+
 PREPARED_AGENTS = 16
 """So many agents, each with the requirements of a run, are kept prepared. Over 1,000 regions one of ten
 steps takes a few megabytes."""
@@ -34,6 +40,7 @@ def plan(
     requirements: Requirements | None = None,
     homes: Iterable[str] | None = None,
     usual_home: str | None = None,
+    round_trips: int = START_THEN_RESULT,
     limit: int | None = None,
 ) -> Plan:
     """Plan a run of an agent for a user at an origin.
@@ -48,6 +55,8 @@ def plan(
         usual_home: The home of the latest run of this agent and origin: it is kept unless
             another is better by more than ``HYSTERESIS``, so that near-equal readings do not
             move runs back and forth.
+        round_trips: From the user to the home's cell: two where the run is started and its result
+            is asked for, one where the answer comes with the start (``IN_ONE_REQUEST``).
         limit: How many candidates and exclusions each part of the receipt holds, as
             ``Plan.compact`` would leave them; all if left out. With hundreds of regions most
             of the time of a plan goes into a receipt that nobody limits.
@@ -57,7 +66,13 @@ def plan(
     """
     planner = Planner(topology, snapshot or Snapshot())
     return planner.plan(
-        agent, origin, requirements=requirements, homes=homes, usual_home=usual_home, limit=limit
+        agent,
+        origin,
+        requirements=requirements,
+        homes=homes,
+        usual_home=usual_home,
+        round_trips=round_trips,
+        limit=limit,
     )
 
 
@@ -87,6 +102,7 @@ class Planner:
         requirements: Requirements | None = None,
         homes: Iterable[str] | None = None,
         usual_home: str | None = None,
+        round_trips: int = START_THEN_RESULT,
         limit: int | None = None,
     ) -> Plan:
         """Plan a run. The arguments and errors are those of ``plan``.
@@ -96,7 +112,7 @@ class Planner:
         """
         prepared = self._prepare(agent, requirements or Requirements())
         asked = None if homes is None else frozenset(homes)
-        return HomeChoice(prepared, origin, asked, usual_home).plan(limit)
+        return HomeChoice(prepared, origin, asked, usual_home, round_trips).plan(limit)
 
     def _prepare(self, agent: AgentProfile, requirements: Requirements) -> PreparedAgent:
         key = (agent, requirements)

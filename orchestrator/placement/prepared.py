@@ -44,7 +44,7 @@ class Ways(NamedTuple):
     """From one user to every permitted home."""
 
     start_ms: Sequence[float]
-    """Reaching the home's cell to start, and again for the result."""
+    """Reaching the home's cell to start and for the result."""
 
     least_ms: Sequence[float]
     """Of the whole run: a lower bound."""
@@ -118,10 +118,9 @@ class PreparedAgent:
         self._to_cell_ms = [to_own_cell_ms[index] for index in self.regions]
         self._least_ms = self._search.least_ms(root, self._to_cell_ms)
 
-    def ways(self, origin: Origin) -> Ways:
-        """The ways from a user to the homes."""
-        # a request and its answer from the origin to the cell: for the start, for the result
-        to_cells_ms = [START_MS + 2 * rtt_ms for rtt_ms in self._network.rtts_to_cells_ms(origin)]
+    def ways(self, origin: Origin, round_trips: int) -> Ways:
+        """The ways from a user to the homes, each taken so often."""
+        to_cells_ms = [START_MS + round_trips * rtt_ms for rtt_ms in self._network.rtts_to_cells_ms(origin)]
         start_ms = list(map(add, map(to_cells_ms.__getitem__, self._cells), self._to_cell_ms))
         return Ways(start_ms, list(map(add, start_ms, self._least_ms)))
 

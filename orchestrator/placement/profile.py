@@ -69,6 +69,9 @@ class StepProfile:
     repeatable: bool = True
     """Whether it may run again after a crash, without harm."""
 
+    cancellable: bool = True
+    """Whether a cancellation must reach it while it runs."""
+
     dispatch: DispatchChoice = "auto"
     payload_bytes: int = 4096
     """Input and result together."""

@@ -58,6 +58,16 @@ async def test_a_run_with_sub_agents_replays_under_another_topology(edge: EdgeCl
     await replayer(EdgewardPlugin(other_topology(), application=application), Choir).replay_workflow(history)
 
 
+async def test_a_run_that_answered_its_start_replays(edge: EdgeClient) -> None:
+    run = edge.submit(Tour.run, "hello", origin="frankfurt")
+    await run.result()
+    history = await history_of(edge, run.id)
+    assert any(
+        event.HasField("workflow_execution_update_completed_event_attributes") for event in history.events
+    )
+    await replayer(EdgewardPlugin(other_topology(), application=application), Tour).replay_workflow(history)
+
+
 async def test_the_places_of_a_recorded_plan_may_change(edge: EdgeClient) -> None:
     run = await edge.start(Tour.run, "hello", origin="frankfurt")
     await run.result()

@@ -93,7 +93,8 @@ def ways_of_step(
             continue
         p50, p95 = world.run_time(step, place)
         price = math.fsum(offer.price for offer in region.offers if (offer.kind, offer.name) in needed)
-        quick = step.dispatch == "inline" or (step.dispatch == "auto" and step.repeatable and p95 <= 1000)
+        longest = 1000 if step.cancellable else 60_000
+        quick = step.dispatch == "inline" or (step.dispatch == "auto" and step.repeatable and p95 <= longest)
         if place == home and quick:
             latency = 3 + p50 + 0.3 * (p95 - p50)
         else:
@@ -136,7 +137,7 @@ def ways_of_agent(
 
 
 def ways_of_run(
-    world: World, agent: AgentProfile, origin: Origin, requirements: Requirements
+    world: World, agent: AgentProfile, origin: Origin, requirements: Requirements, round_trips: int
 ) -> Iterator[tuple[str, float, float]]:
     """Home, latency and price of every way to do the run."""
     for home, region in world.regions.items():
@@ -145,6 +146,6 @@ def ways_of_run(
             to_cell = world.rtt(origin.region, server)
         else:
             to_cell = estimated_rtt_ms(origin.coordinates, world.regions[server].coordinates)
-        start = 20 + 2 * to_cell + world.rtt(home, server)
+        start = 20 + round_trips * to_cell + world.rtt(home, server)
         for latency, price in ways_of_agent(world, agent, (requirements,), home, region.cell):
             yield home, start + latency, price

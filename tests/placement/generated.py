@@ -122,6 +122,7 @@ steps = st.builds(
     expected_calls=calls,
     prior=st.none() | run_times,
     repeatable=flags,
+    cancellable=flags,
     dispatch=st.sampled_from(["auto", "auto", "queue", "inline"]),
     payload_bytes=st.sampled_from([0, 4096, 2_000_000]),
 )

@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 
 from orchestrator.errors import PlacementError
 from orchestrator.geography import Origin
-from orchestrator.placement import AgentPlan, AgentProfile, Plan, Snapshot, homes, plan
+from orchestrator.placement import (
+    IN_ONE_REQUEST,
+    START_THEN_RESULT,
+    AgentPlan,
+    AgentProfile,
+    Plan,
+    Snapshot,
+    homes,
+    plan,
+)
 from orchestrator.requirements import Requirements
 from orchestrator.topology import Topology
 from tests.placement.brute_force import World, ways_of_run
@@ -40,13 +49,21 @@ class Case:
     agent: AgentProfile
     origin: Origin
     requirements: Requirements
+    round_trips: int
 
     def plan(self) -> Plan:
-        return plan(self.agent, self.origin, self.topology, self.snapshot, requirements=self.requirements)
+        return plan(
+            self.agent,
+            self.origin,
+            self.topology,
+            self.snapshot,
+            requirements=self.requirements,
+            round_trips=self.round_trips,
+        )
 
     def ways(self) -> list[tuple[str, float, float]]:
         world = World(self.topology, self.snapshot)
-        return list(ways_of_run(world, self.agent, self.origin, self.requirements))
+        return list(ways_of_run(world, self.agent, self.origin, self.requirements, self.round_trips))
 
 
 run_levels = st.builds(Requirements, residency=residencies)
@@ -61,7 +78,8 @@ def cases(draw: st.DrawFn) -> Case:
     if draw(mostly):
         agent = unruled(agent)
         requirements = replace(draw(priced), objective=requirements.objective)
-    return Case(topology, draw(snapshots), agent, draw(origins(topology)), requirements)
+    round_trips = draw(st.sampled_from([START_THEN_RESULT, IN_ONE_REQUEST]))
+    return Case(topology, draw(snapshots), agent, draw(origins(topology)), requirements, round_trips)
 
 
 def bound_ms(case: Case) -> float | None:
