@@ -29,8 +29,21 @@ CONNECT = timedelta(seconds=5)
 REST = timedelta(seconds=3)
 """After the run: how long a place may take to connect, or to go on, with what has not arrived yet."""
 
+KEPT = timedelta(seconds=60)
+"""How long a connection rests in the pool; a new one costs the next stream a round trip. Workers keep
+them a little longer, so that none is used that they are about to close."""
+
 AHEAD = 1000
 """Pieces that wait for a slow reader; then the places wait."""
+
+
+def stream_client() -> httpx.AsyncClient:
+    """An HTTP client for as many streams at a time as there are runs."""
+    return httpx.AsyncClient(
+        limits=httpx.Limits(
+            max_connections=None, max_keepalive_connections=100, keepalive_expiry=KEPT.total_seconds()
+        )
+    )
 
 
 async def follow(
