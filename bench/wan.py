@@ -231,9 +231,8 @@ class Findings:
             )
         over = self.over_the_floor()
         print(
-            f"  (d) over its floor: {over['round_trips_ms']:.1f} ms of a second round trip, for the result "
-            f"(the run goes on while the start is confirmed); the rest, {over['rest_ms']:.1f} ms, is of "
-            "servers, workers and this machine"
+            f"  (d) over its floor: {over['round_trips_ms']:.1f} ms of further round trips; the rest, "
+            f"{over['rest_ms']:.1f} ms, is of servers, workers and this machine"
         )
 
 
