@@ -1,4 +1,15 @@
-"""How long plan() takes for each request: an agent of ten steps over 10, 100 and 1,000 regions."""
+"""How long plan() takes for each request: an agent of ten steps over 10, 100 and 1,000 regions.
+
+The fleets are generated: regions anywhere, ten to a cell, each with two of three models; a full reading of
+states, queues, round trip times and step times. Users are in cities drawn by population. Each step needs one
+of the models, and a plan chooses the home and all places.
+
+*Prepared* plans are those of a process that plans one request after the other over the same reading. *Cold*
+ones are the first after a new reading; each is compared with the prepared plan for the same user. Cases:
+*latency* has only the time to optimise; *a cell a region* has a thousand cells instead of a hundred, so each
+region may be a home of its own server; *price* asks for the cheapest plan below 20 s, which needs a front of
+all plans that are not worse in both. Plans are made in this process, without a network.
+"""
 
 import argparse
 import os
