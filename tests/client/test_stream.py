@@ -13,7 +13,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from orchestrator.client import stream
-from orchestrator.client.stream import follow
+from orchestrator.client.stream import follow, stream_client
 from orchestrator.dev.processes import free_ports
 from orchestrator.fleet import WorkerStatus
 from orchestrator.runtime.control import control_app, serving
@@ -211,3 +211,16 @@ async def test_nobody_listens_for_a_caller_who_has_gone(http: httpx.AsyncClient)
         await pieces.aclose()
         async with asyncio.timeout(10):
             await watched.went.wait()
+
+
+async def test_the_next_stream_takes_a_connection_that_is_open() -> None:
+    broker = MemoryBroker()
+    broker.publish("w", piece("hello"))
+    async with control(broker) as port, stream_client() as http:
+        proxy = CuttingProxy(port, bytes_each=10**9)
+        async with proxy.listening() as kept:
+            for connections in (2, 3):  # one to listen, which ends with the stream, and one for the rest
+                finished = asyncio.Event()
+                async for _ in follow(http, [kept], "w", finished.wait()):
+                    finished.set()
+                assert proxy.connections == connections
