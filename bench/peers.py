@@ -7,7 +7,7 @@ run survives once its answer is there, at least as much as Edgeward's:
 
 - *worker crash*: the state is in a server's memory;
 - *any crash*: it is in files that were not synced to the disk;
-- *power cut*: it was synced, so often as *syncs* says.
+- *power cut*: it was synced, about as often as *syncs* says.
 
 Temporal's local activities, Edgeward's inline steps and LangGraph's tasks are kept together before
 the answer, the others each before the next. Everything is on one machine. Temporal has the settings of
