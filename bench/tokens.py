@@ -6,12 +6,14 @@ import os
 import tempfile
 import time
 from collections import defaultdict
+from collections.abc import Collection
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bench.report import percentile, summary, write
+from bench.tokens_agents import MODELS
 from bench.tokens_server import TOKENS
 from bench.tokens_ways import Ask, Heard, caller, place
 
@@ -48,7 +50,7 @@ class OnTheWay:
         )
 
 
-async def measure(rounds: int) -> dict[Key, list[Heard]]:
+async def measure(rounds: int, models: Collection[str]) -> dict[Key, list[Heard]]:
     heard: dict[Key, list[Heard]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as folder:
         async with AsyncExitStack() as resources:
@@ -56,9 +58,9 @@ async def measure(rounds: int) -> dict[Key, list[Heard]]:
             users = {rtt: await resources.enter_async_context(caller(here, rtt)) for rtt in RTTS_MS}
             for number in range(rounds + WARM_UP):
                 started = time.monotonic()
-                for rtt_ms, models in users.items():
-                    for model, ways in models.items():
-                        for way, answered in (await _round(ways, number)).items():
+                for rtt_ms, ways in users.items():
+                    for model in models:
+                        for way, answered in (await _round(ways[model], number)).items():
                             if number >= WARM_UP:
                                 heard[model, rtt_ms, way].append(answered)
                 print(f"round {number + 1 - WARM_UP} in {time.monotonic() - started:.1f} s", flush=True)
@@ -78,7 +80,7 @@ async def _round(ways: dict[str, Ask], number: int) -> dict[str, Heard]:
 
 def rows(heard: dict[Key, list[Heard]]) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
-    for (model, rtt_ms, way), answers in heard.items():
+    for (model, rtt_ms, way), answers in sorted(heard.items()):
         first = [answer.first_ms for answer in answers]
         direct = [answer.first_ms for answer in heard[model, rtt_ms, "direct"]]
         gaps = [gap for answer in answers for gap in answer.gaps_ms]
@@ -140,8 +142,11 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="make bench BENCH=tokens", description=__doc__)
     quick = os.environ.get("QUICK") == "1"
     parser.add_argument("--rounds", type=int, default=3 if quick else 40, help="answers of each way")
+    parser.add_argument(
+        "--models", nargs="*", default=list(MODELS), choices=list(MODELS), help="which to ask"
+    )
     options = parser.parse_args(arguments)
-    results = rows(asyncio.run(measure(options.rounds)))
+    results = rows(asyncio.run(measure(options.rounds, options.models)))
     print(table(results))
     held = goals(results)
     for goal in held:
