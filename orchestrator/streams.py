@@ -1,8 +1,9 @@
 """Pieces of text that steps send to the user while a run goes on, and how they travel."""
 
 from datetime import timedelta
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 QUIET = timedelta(seconds=10)
 """After so long without a piece, a stream says with an empty line that it lives."""
@@ -10,6 +11,11 @@ QUIET = timedelta(seconds=10)
 
 class UnreadablePieceWarning(UserWarning):
     """A place sent something that is no piece of text; the stream goes on without it."""
+
+
+def _encodable(text: object) -> object:
+    # half of a surrogate pair is no text; a preview does not fail its step for that
+    return text.encode("utf-8", "replace").decode("utf-8") if isinstance(text, str) else text
 
 
 class StreamPiece(BaseModel):
@@ -21,7 +27,7 @@ class StreamPiece(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    text: str
+    text: Annotated[str, BeforeValidator(_encodable)]
     step: str
     sequence: int
     """Of the step in its run."""

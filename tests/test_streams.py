@@ -27,3 +27,8 @@ def test_a_transcript_keeps_of_each_step_its_latest_attempt() -> None:
 
 def test_a_transcript_of_nothing_is_empty() -> None:
     assert Transcript().text == ""
+
+
+def test_half_a_surrogate_pair_does_not_fail_the_step_that_emits_it() -> None:
+    assert piece("a\ud800b").text == "a?b"
+    assert StreamPiece.model_validate_json(piece("🎉").model_dump_json()).text == "🎉"

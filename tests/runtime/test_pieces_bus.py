@@ -1,6 +1,7 @@
 """A real bus that is shared, goes away, comes back empty, asks for a secret, and is read slowly."""
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -203,6 +204,14 @@ async def test_a_secret_that_cannot_be_read_is_said_at_the_start(tmp_path: Path)
         ConfigurationError, match="bus_secret_env names EDGEWARD_TEST_UNSET, which is not set"
     ):
         async with piece_broker(unset):
+            pass
+
+
+async def test_a_bus_without_its_client_is_said_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "orchestrator.runtime.pieces_bus")
+    monkeypatch.setitem(sys.modules, "nats.aio.msg", None)
+    with pytest.raises(ConfigurationError, match=r"nats-py is not installed; pip install 'edgeward\[nats\]'"):
+        async with piece_broker(region(1)):
             pass
 
 
