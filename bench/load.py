@@ -8,6 +8,9 @@ The processes are those of a real deployment: one tuned server for both systems,
 and this client. Both workers live through the whole bench, with the same pollers, slots, sticky timeout,
 heartbeats, JSON and number of cached runs; the one whose turn it is not waits in its polls.
 
+Edgeward's client plans each run among five regions, of which one has a worker: so plans and receipts are as
+large as those of an application in several regions. Without a live view, for it would find four regions down.
+
 "N open" is a closed loop. N runs are open in the server and in the worker's cache; up to 8 of them are
 worked on at a time, and all the others are parked at the signal. A turn starts one run, resumes the oldest
 and waits for its answer: so a turn costs one whole run, whatever N is, and what changes with N is only how
@@ -51,6 +54,7 @@ from orchestrator.dev.temporal_server import CellServer, start_cell
 
 OPEN = (1, 100, 1_000, 10_000)
 QUICK_OPEN = (1, 100)
+"""Without memory and evictions: starting a thousand runs of each system takes too long."""
 MOST_QUEUED = 500
 """Parked queued runs: more than the blocks of a level resume."""
 
@@ -59,6 +63,9 @@ SPARE_CACHE = 1.2
 
 SMALL_CACHE = 0.1
 """Cached runs at the end, of the most open ones."""
+
+LEAST_SMALL_CACHE = 100
+"""With fewer, the runs that are worked on would be a good part of it."""
 
 EVICTING_ROUNDS = 3
 
@@ -90,20 +97,20 @@ class Bench:
         self.measured = Measured()
 
     async def run(self) -> Measured:
-        port, http_port, metrics_port, control_port = free_ports(4)
+        port, http_port, metrics_port = free_ports(3)
         server = CellServer(HERE, port, http_port, metrics_port)
         self._server_pid = (await start_cell(server, self._supervisor)).pid
-        known = topology(server.address, control_port)
+        known = topology(server.address)
         client = await Client.connect(server.address, namespace=HERE, data_converter=pydantic_data_converter)
-        async with await EdgeClient.connect(known, application=application) as edge:
+        async with await EdgeClient.connect(known, application=application, watch=False) as edge:
             systems = edgeward(edge), plain(client)
-            start = (self._supervisor, server.address, control_port)
+            start = (self._supervisor, server.address)
             for system in systems:
                 await system.start_worker(*start, self._schedule.cached_runs, "large-cache")
             await self._warm_up(systems)
             for count in self._schedule.open:
                 await self._level(systems, count)
-            if self._schedule.small_cache > AT_ONCE:
+            if self._schedule.small_cache >= LEAST_SMALL_CACHE:
                 done = {system.name: steps_done(system) for system in systems}
                 for system in systems:
                     await system.stop_worker()
@@ -179,7 +186,7 @@ def main(arguments: list[str]) -> int:
         help="numbers of open runs, growing",
     )
     parser.add_argument("--rounds", type=int, default=3 if quick else 5, help="blocks of each, best odd")
-    parser.add_argument("--seconds", type=float, default=1.0 if quick else 2.0, help="length of a block")
+    parser.add_argument("--seconds", type=float, default=0.7 if quick else 2.0, help="length of a block")
     options = parser.parse_args(arguments)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     schedule = Schedule(tuple(sorted(options.open)), options.rounds, timedelta(seconds=options.seconds))

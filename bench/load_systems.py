@@ -22,7 +22,6 @@ from bench.load_worker import HERE
 from orchestrator import EdgeClient
 from orchestrator.client.submission import TASK_TIMEOUT
 from orchestrator.dev.processes import ChildProcess, Supervisor
-from orchestrator.errors import PlacementError
 from orchestrator.queues import agents_queue
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -88,9 +87,6 @@ class System:
     client: Client
     """Reads what its worker's heartbeats say."""
 
-    admits: Callable[[], bool]
-    """Whether its client starts runs now."""
-
     parked: dict[str, deque[OpenRun]] = field(default_factory=lambda: {kind: deque() for kind in KINDS})
     finished: int = 0
     worker: ChildProcess | None = None
@@ -109,11 +105,9 @@ class System:
     def open(self) -> int:
         return sum(map(len, self.parked.values()))
 
-    async def start_worker(
-        self, supervisor: Supervisor, address: str, port: int, cached_runs: int, label: str
-    ) -> None:
+    async def start_worker(self, supervisor: Supervisor, address: str, cached_runs: int, label: str) -> None:
         """Start its worker process and wait until it polls."""
-        arguments = [self.name, address, str(port), str(cached_runs)]
+        arguments = [self.name, address, str(cached_runs)]
         self.worker = await supervisor.start(
             f"worker {self.name} {label}",
             [sys.executable, "-m", "bench.load_worker", *arguments],
@@ -122,7 +116,7 @@ class System:
         pid = self.worker.pid
 
         async def serves() -> bool:
-            return self.admits() and await self._is_polled() and bool(await self.heartbeats(pid))
+            return await self._is_polled() and bool(await self.heartbeats(pid))
 
         await self.worker.until_ready(serves, within=READY_WITHIN)
 
@@ -165,13 +159,7 @@ def edgeward(client: EdgeClient) -> System:
         run = await client.start(agents[kind], number, origin=HERE)
         return OpenRun(number, run.handle, run)
 
-    def admits() -> bool:
-        try:
-            return bool(client.plan(Inline, origin=HERE))
-        except PlacementError:  # the client's live view has not seen the worker yet
-            return False
-
-    return System("edgeward", agents_queue(HERE), start, client.cell(HERE), admits)
+    return System("edgeward", agents_queue(HERE), start, client.cell(HERE))
 
 
 def plain(client: Client) -> System:
@@ -187,7 +175,7 @@ def plain(client: Client) -> System:
         )
         return OpenRun(number, handle, handle)
 
-    return System("plain", PLAIN_AGENTS, start, client, admits=lambda: True)
+    return System("plain", PLAIN_AGENTS, start, client)
 
 
 def resident_bytes(pid: int) -> int:

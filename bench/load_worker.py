@@ -1,4 +1,4 @@
-"""The worker process of either system: ``python -m bench.load_worker SYSTEM ADDRESS PORT CACHED_RUNS``.
+"""The worker process of either system: ``python -m bench.load_worker SYSTEM ADDRESS CACHED_RUNS``.
 
 Both have the same pollers, slots, sticky timeout, heartbeats, data converter and number of cached runs.
 """
@@ -14,28 +14,26 @@ from temporalio.runtime import Runtime, TelemetryConfig
 from temporalio.worker import Worker
 
 from bench.load_agents import PLAIN_AGENTS, PLAIN_STEPS, PlainInline, PlainQueued, application, plain_step
-from orchestrator.geography import Coordinates
+from orchestrator.dev.regions import PLACES, RTT_MS
 from orchestrator.runtime import RegionWorker, cell_service
 from orchestrator.runtime.cell_service import DRAIN, POLLERS, STICKY_TIMEOUT, slots
 from orchestrator.runtime.region_worker import HEARTBEAT
-from orchestrator.topology import Cell, Region, Topology
+from orchestrator.topology import Cell, Link, Region, Topology
 
-HERE = "here"
-"""The one region, its cell and its namespace."""
+HERE = "eu-central"
+"""The region that has a worker; its cell and namespace are called the same."""
 
 
-def topology(address: str, control_port: int) -> Topology:
-    """One region, one cell: nothing but orchestration."""
+def topology(address: str) -> Topology:
+    """Five regions around one cell: what a plan and a receipt are about, though every step runs here."""
     return Topology(
         cells=(Cell(name=HERE, region=HERE, address=address, namespace=HERE),),
-        regions=(
-            Region(
-                name=HERE,
-                coordinates=Coordinates(50.1, 8.7),
-                country="DE",
-                cell=HERE,
-                control=f"http://127.0.0.1:{control_port}",
-            ),
+        regions=tuple(
+            Region(name=name, coordinates=place.coordinates, country=place.country, cell=HERE)
+            for name, place in PLACES.items()
+        ),
+        links=tuple(
+            Link(source=source, target=target, rtt_ms=rtt_ms) for (source, target), rtt_ms in RTT_MS.items()
         ),
         source="the load bench",
     )
@@ -54,7 +52,7 @@ async def serve_plain(known: Topology, cached_runs: int) -> None:
         namespace=HERE,
         data_converter=pydantic_data_converter,
         runtime=Runtime(telemetry=TelemetryConfig(), worker_heartbeat_interval=HEARTBEAT),
-        identity="plain@here",
+        identity=f"plain@{HERE}",
     )
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -82,6 +80,6 @@ async def serve_plain(known: Topology, cached_runs: int) -> None:
 
 
 if __name__ == "__main__":
-    system, address, control_port, cached_runs = sys.argv[1:]
+    system, address, cached_runs = sys.argv[1:]
     serve = {"edgeward": serve_edgeward, "plain": serve_plain}[system]
-    asyncio.run(serve(topology(address, int(control_port)), int(cached_runs)))
+    asyncio.run(serve(topology(address), int(cached_runs)))
