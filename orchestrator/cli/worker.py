@@ -7,7 +7,7 @@ import typer
 
 from orchestrator.application import load_application
 from orchestrator.cli.options import TopologyOption, topology_of
-from orchestrator.runtime import RegionWorker
+from orchestrator.runtime import RegionWorker, event_loop
 from orchestrator.telemetry import LogFormat, configure_logging
 
 app = typer.Typer(help="Workers of regions.", no_args_is_help=True)
@@ -42,4 +42,5 @@ def run_worker(
     """
     configure_logging(log_format)
     worker = RegionWorker(topology_of(topology), region, load_application(application), listen=listen)
-    asyncio.run(worker.run())
+    with asyncio.Runner(loop_factory=event_loop) as runner:
+        runner.run(worker.run())
