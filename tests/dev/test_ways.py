@@ -91,6 +91,24 @@ async def test_the_ways_are_compared_and_nothing_of_them_stays(near: Topology) -
     assert asyncio.all_tasks() == before
 
 
+async def test_a_comparison_that_is_interrupted_leaves_nothing(near: Topology) -> None:
+    before = asyncio.all_tasks()
+
+    def interrupt(line: str) -> None:
+        if "round 1 of" in line:
+            comparing.cancel()
+
+    comparing = asyncio.create_task(compare(near, READER, "frankfurt", samples=50, progress=interrupt))
+    with pytest.raises(asyncio.CancelledError):
+        await comparing
+    left = asyncio.all_tasks() - before
+    # of a run that was submitted, its client goes on waiting for the answer
+    assert [getattr(task.get_coro(), "__name__", "") for task in left] in ([], ["_reached"])
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
+
+
 async def test_a_user_near_the_centre_gains_nothing(near: Topology) -> None:
     found = await compare(near, READER, "paris", samples=1, progress=lambda _: None)
     assert found.gains_nothing

@@ -1,12 +1,17 @@
 """What a user calls in each of the ways, from where the user is."""
 
+import asyncio
 import contextlib
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from temporalio.client import Client, WithStartWorkflowOperation
+from temporalio.client import (
+    Client,
+    WithStartWorkflowOperation,
+    WorkflowUpdateRPCTimeoutOrCancelledError,
+)
 from temporalio.common import WorkflowIDConflictPolicy
 
 from orchestrator.application import Application
@@ -139,6 +144,15 @@ async def _ask_plainly(client: Client, way: Any, job: Job) -> str:
         task_queue=AGENTS_QUEUE,
         id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
     )
-    return await client.execute_update_with_start_workflow(  # pyright: ignore[reportUnknownMemberType] -- an untyped overload of the SDK
-        way.answer, start_workflow_operation=starting
-    )
+    try:
+        return await client.execute_update_with_start_workflow(  # pyright: ignore[reportUnknownMemberType] -- an untyped overload of the SDK
+            way.answer, start_workflow_operation=starting
+        )
+    except WorkflowUpdateRPCTimeoutOrCancelledError as error:
+        with contextlib.suppress(asyncio.CancelledError, WorkflowUpdateRPCTimeoutOrCancelledError):
+            await starting.workflow_handle()  # has the error too, and would complain that nobody asked
+        # the SDK makes this of a cancellation, and whoever interrupts waits for the cancellation
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise asyncio.CancelledError from error
+        raise
