@@ -1,25 +1,21 @@
 """``python -m bench`` lists the benchmarks; ``python -m bench NAME`` runs one."""
 
 import importlib
-import pkgutil
 import sys
-from pathlib import Path
 
-FOLDER = Path(__file__).parent
+from bench.performance import benchmarks
 
 
 def main(arguments: list[str]) -> int:
-    names = sorted(module.name for module in pkgutil.iter_modules([str(FOLDER)]) if module.name[0] != "_")
-    names = [name for name in names if hasattr(importlib.import_module(f"bench.{name}"), "main")]
+    benches = {bench.name: bench for bench in benchmarks()}
     if not arguments:
         print("make bench BENCH=NAME runs one of:")
-        for name in names:
-            about = (importlib.import_module(f"bench.{name}").__doc__ or "").partition("\n")[0]
-            print(f"  {name:12} {about}")
+        for bench in benches.values():
+            print(f"  {bench.name:12} {bench.about}")
         return 0
     name, *rest = arguments
-    if name not in names:
-        print(f"unknown benchmark {name!r}; there are: {', '.join(names)}", file=sys.stderr)
+    if name not in benches:
+        print(f"unknown benchmark {name!r}; there are: {', '.join(benches)}", file=sys.stderr)
         return 2
     return importlib.import_module(f"bench.{name}").main(rest)
 

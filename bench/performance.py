@@ -59,6 +59,11 @@ class Benchmark:
     text: str
     """Its docstring."""
 
+    @property
+    def about(self) -> str:
+        """In one line."""
+        return self.text.partition("\n")[0]
+
 
 def benchmarks(folder: Path = FOLDER) -> list[Benchmark]:
     """Those that ``make bench`` lists, found without importing what they measure."""
