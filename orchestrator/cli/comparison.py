@@ -12,7 +12,7 @@ from rich.text import Text
 
 from orchestrator.cli.distances import estimates
 from orchestrator.cli.output import note
-from orchestrator.dev.ways import CENTRAL, Comparison, WayTimes, compare
+from orchestrator.dev.ways import CENTRAL, Comparison, Leg, WayTimes, compare
 from orchestrator.geography import Origin
 from orchestrator.topology import Topology
 
@@ -58,7 +58,7 @@ def view(found: Comparison, remarks: list[str]) -> RenderableType:
         Text(),
         _bars(found),
         Text(),
-        *(Text(f"({way.way}) {way.about}: {' + '.join(map(str, way.legs))}") for way in found.ways),
+        *(Text(f"({way.way}) {way.about}: {_named(way)}") for way in found.ways),
         Text(),
         *(Text(sentence) for sentence in _sentences(found, remarks)),
     )
@@ -125,10 +125,19 @@ def _sentences(found: Comparison, remarks: list[str]) -> Iterator[str]:
 
 
 def _on_paper(way: WayTimes) -> str:
-    trips = [leg for leg in way.legs if leg.rtt_ms]
+    trips = _trips(way)
     terms = [f"{leg.count}×{leg.rtt_ms:.0f}" if leg.count > 1 else f"{leg.rtt_ms:.0f}" for leg in trips]
     total_ms = f"{sum(leg.count * leg.rtt_ms for leg in trips):,.0f}"
     return total_ms if terms in ([], [total_ms]) else f"{' + '.join(terms)} = {total_ms}"
+
+
+def _named(way: WayTimes) -> str:
+    return " + ".join(map(str, _trips(way))) or "no distance"
+
+
+def _trips(way: WayTimes) -> list[Leg]:
+    """Those that are of any length: inside a region there is none."""
+    return [leg for leg in way.legs if leg.rtt_ms]
 
 
 def _style(way: WayTimes) -> str:

@@ -92,5 +92,8 @@ def test_where_nothing_is_to_gain_or_another_way_is_faster_that_is_said() -> Non
 def test_a_user_inside_a_region_has_no_floor_to_compare_with() -> None:
     found = measured(TIMES_MS, near="us-east")
     inside = Origin(label="us-east", coordinates=found.origin.coordinates, region="us-east")
-    text = printed(Comparison(inside, "us-east", "us-east", 0.0, found.ways))
+    here = WayTimes("b", *WAYS["b"], (Leg(1, "user–region", "user–us-east", 0.0),), (12.0,))
+    text = printed(Comparison(inside, "us-east", "us-east", 0.0, (here, *found.ways)))
+    assert "over HTTP: no distance" in " ".join(text.split())
+    assert line_of(text, "(b)").split()[-1] == "0"
     assert line_of(text, "(d) Edgeward").split()[2:6] == ["75", "80", "3", "–"]
