@@ -33,7 +33,7 @@ from orchestrator.topology import Offer
 log = structlog.get_logger(__name__)
 
 WITHIN = timedelta(seconds=10)
-"""How long a slow backend may delay a worker's start. One that refuses connections delays nothing."""
+"""How long what is slow may delay a worker's start. A backend that refuses connections delays nothing."""
 
 PROMPT = "Hi"
 """Short, and no run's own: what is cached of it serves nobody's answer."""
@@ -110,18 +110,24 @@ def _types(application: Application) -> Iterator[Any]:
         yield from hints.values()
 
 
-async def warm_workflows(plugin: EdgewardPlugin, runtime: Runtime) -> None:
+async def warm_workflows(plugin: EdgewardPlugin, runtime: Runtime, *, within: timedelta = WITHIN) -> None:
     """Runs two workflows that do nothing through the plugin, one in the sandbox and one outside of it.
 
     They are replayed from a history made here, so that no cell sees them. The SDK prepares the
     sandbox of each agent when its worker is made; what is left is the way of a workflow task
     through core, interceptors and converter, which is the same for all.
+
+    Args:
+        plugin: As the workers have it.
+        runtime: Of the workers.
+        within: How long it may take.
     """
     began = time.monotonic()
     replayer = Replayer(workflows=[_InSandbox, _OutOfSandbox], plugins=[plugin], runtime=runtime)
     try:
-        for name in ("edgeward-warm-up-sandboxed", "edgeward-warm-up"):
-            await replayer.replay_workflow(WorkflowHistory.from_json("edgeward-warm-up", _history(name)))
+        async with asyncio.timeout(within.total_seconds()):
+            for name in ("edgeward-warm-up-sandboxed", "edgeward-warm-up"):
+                await replayer.replay_workflow(WorkflowHistory.from_json("edgeward-warm-up", _history(name)))
     except Exception as error:  # whatever is wrong, the first run says it better
         log.warning("workflows.cold", reason=f"{type(error).__name__}: {error}".splitlines()[0][:200])
         return
