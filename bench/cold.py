@@ -217,12 +217,12 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--starts", type=int, default=2 if quick else 10, help="of a worker, for each variant"
     )
+    parser.add_argument("--agent", choices=AGENTS, help="one agent")
     options = parser.parse_args(arguments)
-    # the short version leaves out what only tells where the warm-up helps
-    clients = CLIENTS[:1] if quick else CLIENTS
-    variants = [
-        Variant(agent, worker, client) for client in clients for agent in AGENTS for worker in WORKERS
-    ]
+    agents = [options.agent] if options.agent else AGENTS
+    variants = [Variant(agent, worker, CLIENTS[0]) for agent in agents for worker in WORKERS]
+    if not quick:
+        variants += [Variant(agent, "warmed", CLIENTS[1]) for agent in agents]
     samples = asyncio.run(measure(variants, options.starts))
     results = [result(variant, taken) for variant, taken in samples.items()]
     table(results)
