@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bench.tuning_agents import application
 from orchestrator import load_topology
-from orchestrator.runtime import RegionWorker, cell_service
+from orchestrator.runtime import RegionWorker, cell_service, event_loop
 
 
 def main() -> None:
@@ -21,7 +21,8 @@ def main() -> None:
     print("loaded", flush=True)
     while not Path(begin).exists():
         time.sleep(0.005)
-    asyncio.run(worker.run())
+    with asyncio.Runner(loop_factory=event_loop) as runner:
+        runner.run(worker.run())
 
 
 if __name__ == "__main__":
