@@ -48,26 +48,20 @@ async def converse(
     Raises:
         RunFailedError: It failed; the message is that of the error that ended it.
     """
-    run = await start(client, agent, arguments, origin=origin, residency=residency)
+    method = cast("Any", workflow_run(agent))
+    run = client.submit(method, *arguments, origin=origin, residency=residency)
     print(f"run {run.id} · home {run.plan.home} · {run.plan.latency_ms:,.0f} ms predicted", flush=True)
     printer = _Printer()
     async for piece in run.stream():
         printer.show(piece)
     printer.end()
     try:
-        result = await finished(run)
-        _print_result(result, printer.text)
-    finally:
-        print()
+        _print_result(await finished(run), printer.text)
+    except RunFailedError:
         print_steps(run, await run.steps())
-
-
-async def start(
-    client: EdgeClient, agent: type, arguments: list[Any], *, origin: Origin, residency: str | None
-) -> EdgeRun[Any]:
-    """Starts a run of an agent that is known by its class only."""
-    method = cast("Any", workflow_run(agent))
-    return await client.start(method, *arguments, origin=origin, residency=residency)
+        raise
+    print()
+    print_steps(run, await run.steps())
 
 
 async def finished(run: EdgeRun[Any]) -> Any:

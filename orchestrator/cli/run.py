@@ -6,12 +6,12 @@ import logging
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
 from orchestrator.application import Application, load_application
-from orchestrator.cli.conversation import client_at, converse, finished, start
+from orchestrator.cli.conversation import client_at, converse, finished
 from orchestrator.cli.distances import coordinates_of, note_estimates, origin_of
 from orchestrator.cli.inputs import argument, read_input
 from orchestrator.cli.options import (
@@ -32,6 +32,7 @@ from orchestrator.client import EdgeClient
 from orchestrator.dev import running_stack
 from orchestrator.geography import Origin
 from orchestrator.telemetry import configure_logging
+from orchestrator.temporal_seams import workflow_run
 from orchestrator.topology import Topology, load_topology
 
 
@@ -76,7 +77,8 @@ async def _run(
         if output is Output.TEXT:
             await converse(client, agent, arguments, origin=user, residency=residency)
             return
-        started = await start(client, agent, arguments, origin=user, residency=residency)
+        method = cast("Any", workflow_run(agent))
+        started = await client.start(method, *arguments, origin=user, residency=residency)
         result = await finished(started)
         data(
             {
