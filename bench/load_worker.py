@@ -4,7 +4,6 @@ Both have the same pollers, slots, sticky timeout, heartbeats, data converter an
 """
 
 import asyncio
-import functools
 import signal
 import sys
 
@@ -15,7 +14,7 @@ from temporalio.worker import Worker
 
 from bench.load_agents import PLAIN_AGENTS, PLAIN_STEPS, PlainInline, PlainQueued, application, plain_step
 from orchestrator.dev.regions import PLACES, RTT_MS
-from orchestrator.runtime import RegionWorker, cell_service
+from orchestrator.runtime import RegionWorker, event_loop
 from orchestrator.runtime.cell_service import DRAIN, POLLERS, STICKY_TIMEOUT, slots
 from orchestrator.runtime.region_worker import HEARTBEAT
 from orchestrator.topology import Cell, Link, Region, Topology
@@ -40,9 +39,7 @@ def topology(address: str) -> Topology:
 
 
 async def serve_edgeward(known: Topology, cached_runs: int) -> None:
-    # the region's worker leaves the number of cached runs to the SDK, which takes a thousand
-    cell_service.Worker = functools.partial(Worker, max_cached_workflows=cached_runs)
-    await RegionWorker(known, HERE, application).run()
+    await RegionWorker(known, HERE, application, cached_runs=cached_runs).run()
 
 
 async def serve_plain(known: Topology, cached_runs: int) -> None:
@@ -82,4 +79,5 @@ async def serve_plain(known: Topology, cached_runs: int) -> None:
 if __name__ == "__main__":
     system, address, cached_runs = sys.argv[1:]
     serve = {"edgeward": serve_edgeward, "plain": serve_plain}[system]
-    asyncio.run(serve(topology(address), int(cached_runs)))
+    with asyncio.Runner(loop_factory=event_loop) as runner:
+        runner.run(serve(topology(address), int(cached_runs)))

@@ -15,7 +15,7 @@ def serve(
     log_format: LogFormatOption = LogFormat.AUTO,
 ) -> None:
     """Serve a region with the agents that ship, until SIGTERM or Ctrl-C, then drain."""
-    run_worker("workflows:app", region, topology, listen, log_format)
+    run_worker("workflows:app", region, topology, listen, log_format=log_format)
 
 
 if __name__ == "__main__":

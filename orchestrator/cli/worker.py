@@ -7,7 +7,7 @@ import typer
 
 from orchestrator.application import load_application
 from orchestrator.cli.options import TopologyOption, topology_of
-from orchestrator.runtime import RegionWorker, event_loop
+from orchestrator.runtime import CACHED_RUNS, RegionWorker, event_loop
 from orchestrator.telemetry import LogFormat, configure_logging
 
 app = typer.Typer(help="Workers of regions.", no_args_is_help=True)
@@ -33,6 +33,9 @@ def run_worker(
     region: RegionOption,
     topology: TopologyOption = None,
     listen: ListenOption = None,
+    cached_runs: Annotated[
+        int, typer.Option("--cached-runs", min=1, help="Open runs kept in memory, for each cell.")
+    ] = CACHED_RUNS,
     log_format: LogFormatOption = LogFormat.AUTO,
 ) -> None:
     """Serve a region until SIGTERM or Ctrl-C, then drain.
@@ -41,6 +44,8 @@ def run_worker(
     answers /healthz, /readyz and /status.
     """
     configure_logging(log_format)
-    worker = RegionWorker(topology_of(topology), region, load_application(application), listen=listen)
+    worker = RegionWorker(
+        topology_of(topology), region, load_application(application), listen=listen, cached_runs=cached_runs
+    )
     with asyncio.Runner(loop_factory=event_loop) as runner:
         runner.run(worker.run())

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -27,6 +28,9 @@ COMPRESSED = b"json/zlib"
 
 PLAIN = b"json/plain"
 """In a payload's metadata: UTF-8 JSON."""
+
+PLANS = 256
+"""So many plans that were read are kept, for further runs with the same header."""
 
 LARGEST_BYTES = 16 * 1024 * 1024
 """A header that would grow beyond this is not one of ours."""
@@ -64,8 +68,18 @@ def with_plan(headers: Mapping[str, Payload], plan: Plan) -> dict[str, Payload]:
 
 
 def plan_of(headers: Mapping[str, Payload]) -> Plan | None:
-    """The plan in the headers of a run; None if it was started without one."""
-    return _value(headers, PLAN_HEADER, Plan)
+    """The plan in the headers of a run; None if it was started without one.
+
+    Runs with an equal header share one plan: over many regions it takes more memory than the rest
+    of a run.
+    """
+    payload = headers.get(PLAN_HEADER)
+    return None if payload is None else _plan(payload.SerializeToString(deterministic=True))
+
+
+@lru_cache(maxsize=PLANS)
+def _plan(payload: bytes) -> Plan:
+    return _value(Payload.FromString(payload), PLAN_HEADER, Plan)
 
 
 def with_assignment(headers: Mapping[str, Payload], assignment: Assignment) -> dict[str, Payload]:
@@ -76,7 +90,8 @@ def with_assignment(headers: Mapping[str, Payload], assignment: Assignment) -> d
 
 def assignment_of(headers: Mapping[str, Payload]) -> Assignment | None:
     """The assignment in the headers of a step; None if it was scheduled without one."""
-    return _value(headers, ASSIGNMENT_HEADER, Assignment)
+    payload = headers.get(ASSIGNMENT_HEADER)
+    return None if payload is None else _value(payload, ASSIGNMENT_HEADER, Assignment)
 
 
 def _payload(value: BaseModel, *, compressed: bool) -> Payload:
@@ -86,10 +101,7 @@ def _payload(value: BaseModel, *, compressed: bool) -> Payload:
     return Payload(metadata={"encoding": COMPRESSED}, data=zlib.compress(text))
 
 
-def _value(headers: Mapping[str, Payload], name: str, value_type: type[ValueT]) -> ValueT | None:
-    payload = headers.get(name)
-    if payload is None:
-        return None
+def _value(payload: Payload, name: str, value_type: type[ValueT]) -> ValueT:
     try:
         return value_type.model_validate_json(_text(payload))
     except (ValidationError, zlib.error) as error:

@@ -79,6 +79,7 @@ class CellService:
         *,
         runtime: Runtime,
         executor: ThreadPoolExecutor,
+        cached_runs: int,
     ) -> None:
         self.cell = cell
         self.state = "connecting"
@@ -90,6 +91,7 @@ class CellService:
         self._site = site
         self._runtime = runtime
         self._executor = executor
+        self._cached_runs = cached_runs
 
     async def serve(self, stopping: asyncio.Event, warm: asyncio.Event) -> None:
         """Polls until ``stopping`` is set, then drains. A cell that is away is tried again.
@@ -175,6 +177,7 @@ class CellService:
             workflows=list(self._application.agents),
             activities=steps,
             activity_executor=self._executor,
+            max_cached_workflows=self._cached_runs,
             workflow_task_poller_behavior=POLLERS,
             sticky_queue_schedule_to_start_timeout=STICKY_TIMEOUT,
             graceful_shutdown_timeout=DRAIN,

@@ -32,6 +32,9 @@ log = structlog.get_logger(__name__)
 HEARTBEAT = timedelta(seconds=5)
 """How often the cells hear from the worker (slots, status)."""
 
+CACHED_RUNS = 1000
+"""Of each cell. An open run takes some 60 to 100 KiB of the worker's memory."""
+
 THREADS = 100
 """For steps that are plain functions: as many as a worker runs steps at a time. Started when needed."""
 
@@ -46,6 +49,8 @@ class RegionWorker:
         listen: ``host:port`` of the control endpoint. Default: loopback, at the port of the
             region's ``control``, or any free one.
         warm_up: Whether it uses its backends and its code once before it takes work.
+        cached_runs: How many runs each cell's worker keeps in memory; one that was let go is
+            replayed from its history when it goes on.
 
     Raises:
         ConfigurationError: The topology has no such region, or ``listen`` cannot be read.
@@ -59,6 +64,7 @@ class RegionWorker:
         *,
         listen: str | None = None,
         warm_up: bool = True,
+        cached_runs: int = CACHED_RUNS,
     ) -> None:
         names = [region.name for region in topology.regions]
         if region not in names:
@@ -70,6 +76,7 @@ class RegionWorker:
         self._application = application
         self._host, self._port = _listen_address(self.region, listen)
         self._warm_up = warm_up
+        self._cached_runs = cached_runs
         self._warm = asyncio.Event()
         self._stopping = asyncio.Event()
         self._services: list[CellService] = []
@@ -146,7 +153,13 @@ class RegionWorker:
         for name in self._topology.served_cells(self.region):
             cell = self._topology.cell(name)
             yield CellService(
-                cell, self._topology, self._application, site, runtime=runtime, executor=executor
+                cell,
+                self._topology,
+                self._application,
+                site,
+                runtime=runtime,
+                executor=executor,
+                cached_runs=self._cached_runs,
             )
 
     def status(self) -> WorkerStatus:

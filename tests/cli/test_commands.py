@@ -151,7 +151,7 @@ def test_an_unknown_agent_is_told_those_that_there_are(topology: Path) -> None:
         *("--app", "tests.dispatch.agents:application"),
     )
     assert refused.returncode == 2
-    assert "unknown agent 'nobody'; the application has: AuthorsQueue, Choir" in refused.stderr
+    assert "unknown agent 'nobody'; the application has: Again, AuthorsQueue, Choir" in refused.stderr
 
 
 def test_a_broken_topology_is_one_line_with_exit_code_two(tmp_path: Path) -> None:
