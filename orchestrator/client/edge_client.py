@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar, cast, overload
 
 import httpx
+from temporalio.api.workflowservice.v1 import GetSystemInfoRequest
 from temporalio.client import Client, Plugin, WorkflowHandle
+from temporalio.service import RPCError
 
 from orchestrator.agents import AgentDefinition, agent_definition
 from orchestrator.application import Application
@@ -70,6 +73,7 @@ class EdgeClient:
         self._http = http
         self._resources = resources
         self._beside = beside
+        self._submitted: set[asyncio.Task[Any]] = set()
 
     @classmethod
     async def connect(
@@ -84,8 +88,8 @@ class EdgeClient:
     ) -> Self:
         """A client for the cells of a topology.
 
-        Cells are connected to when they are first used, so one that is down does not keep the
-        others from working.
+        Cells are connected to in the background, so one that is down does not keep the others
+        from working, and the first run does not wait for its connection if it comes a little later.
 
         Args:
             topology: What exists, or its file.
@@ -114,7 +118,9 @@ class EdgeClient:
             if watch:
                 kinds = {step.kind for step in application.step_definitions}
                 fleet = Fleet(topology, cells, viewpoint=viewpoint, http=http, kinds=kinds)
-                await opening.enter_async_context(fleet)
+                await opening.enter_async_context(fleet)  # its probes connect
+            else:
+                await opening.enter_async_context(_connecting(cells))
             planner = RunPlanner(
                 topology,
                 agents=application.agent_definitions,
@@ -125,7 +131,13 @@ class EdgeClient:
             return cls(topology, cells, planner, http, opening.pop_all(), fleet, beside)
 
     async def close(self) -> None:
-        """Ends the background readings and the streams' connections."""
+        """Ends the background readings and the streams' connections, and waits no longer for answers.
+
+        Runs that were submitted go on.
+        """
+        for answer in self._submitted:
+            answer.cancel()
+        await asyncio.gather(*self._submitted, return_exceptions=True)
         await self._resources.aclose()
 
     async def __aenter__(self) -> Self:
@@ -287,6 +299,8 @@ class EdgeClient:
         )
         submission = self._submission(agent, arguments, plan, id)
         answer = asyncio.create_task(_reached(submission.plan.cell, submission.answered(early=early)))
+        self._submitted.add(answer)
+        answer.add_done_callback(self._submitted.discard)
         handle = submission.client.get_workflow_handle_for(agent, submission.workflow_id)
         return self._run(submission, handle, answer)
 
@@ -369,6 +383,23 @@ class EdgeClient:
             KeyError: The topology has no such cell.
         """
         return self._cells[name]
+
+
+@asynccontextmanager
+async def _connecting(cells: Mapping[str, Client]) -> AsyncGenerator[None]:
+    connecting = [asyncio.create_task(_connect(client)) for client in cells.values()]
+    try:
+        yield
+    finally:
+        for task in connecting:
+            task.cancel()
+        await asyncio.gather(*connecting, return_exceptions=True)
+
+
+async def _connect(client: Client) -> None:
+    # one that is away is said by the first run that needs it
+    with contextlib.suppress(RuntimeError, RPCError):
+        await client.workflow_service.get_system_info(GetSystemInfoRequest())
 
 
 async def _reached(cell: str, starting: Awaitable[ResultT]) -> ResultT:
