@@ -20,9 +20,11 @@ TYPES = 256
 that its module defines; the limit keeps those of runs that ended from staying for ever."""
 
 _json = PydanticJSONPlainPayloadConverter(max_cached_type_adapters=TYPES)
-_converters = tuple(
-    _json if isinstance(converter, JSONPlainPayloadConverter) else converter
-    for converter in DefaultPayloadConverter.default_encoding_payload_converters
+_prepared = CompositePayloadConverter(
+    *(
+        _json if isinstance(converter, JSONPlainPayloadConverter) else converter
+        for converter in DefaultPayloadConverter.default_encoding_payload_converters
+    )
 )
 
 
@@ -34,7 +36,7 @@ class PreparedPydanticConverter(CompositePayloadConverter):
     """
 
     def __init__(self) -> None:
-        super().__init__(*_converters)
+        self.converters = _prepared.converters  # all that the base class keeps
 
     def with_context(self, context: SerializationContext) -> Self:
         """Itself: nothing here depends on what a value is part of."""
