@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from orchestrator.placement import Dispatch
+from orchestrator.timing import Stopwatch
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,9 @@ class StepContext:
     dispatch: Dispatch
     publish: Callable[[StepContext, str], None] | None = None
     """Hands a piece of this step's text to whoever streams the run; None where nobody can listen."""
+
+    stopwatch: Stopwatch = field(default_factory=Stopwatch, compare=False, repr=False)
+    """Measures this attempt."""
 
     ends_at: float | None = None
     """When the step's timeout ends this attempt, on the clock of ``time.monotonic``, in seconds."""

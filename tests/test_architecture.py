@@ -11,7 +11,7 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 LEAVES = {"errors", "geography"}
 RULES = {"topology", "requirements"} | LEAVES
 PLACEMENT = {"placement"} | RULES
-NAMES = {"queues", "streams", "temporal_seams"} | LEAVES
+NAMES = {"queues", "streams", "temporal_seams", "timing"} | LEAVES
 AUTHORS = {"agents", "calls", "context"} | NAMES | PLACEMENT
 DISPATCH = {"dispatch", "fleet", "backends", "application", "telemetry"} | AUTHORS
 PROCESSES = {"client", "runtime", "trace"} | DISPATCH
@@ -21,16 +21,17 @@ ALLOWED: dict[str, set[str]] = {
     "geography": {"errors"},
     "queues": {"errors"},
     "streams": {"errors"},
+    "timing": set(),
     "temporal_seams": {"errors"},
     "topology": LEAVES,
     "requirements": {"topology"} | LEAVES,
     "placement": RULES,
-    "context": {"streams"} | PLACEMENT,
+    "context": {"streams", "timing"} | PLACEMENT,
     "agents": NAMES | PLACEMENT,
     "calls": AUTHORS - {"calls"},
     "application": AUTHORS,
     "telemetry": {"context", "errors"},
-    "backends": {"topology", "context", "errors"},
+    "backends": {"topology", "context", "errors", "timing"},
     "fleet": {"telemetry"} | NAMES | PLACEMENT,
     "dispatch": DISPATCH - {"dispatch"},
     "trace": DISPATCH,

@@ -11,6 +11,7 @@ from typing import Any
 
 import structlog
 from temporalio import activity
+from temporalio.common import RawValue
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput
 
@@ -22,6 +23,7 @@ from orchestrator.dispatch.site import Publish, Site
 from orchestrator.errors import BackendError, EdgewardError, Recovery
 from orchestrator.queues import kind_of, region_of
 from orchestrator.streams import StreamPiece
+from orchestrator.timing import write_timing
 
 log = structlog.get_logger(__name__)
 
@@ -46,9 +48,9 @@ class StepInbound(ActivityInboundInterceptor):
         info = activity.info()
         if assignment is not None:
             self._refuse_wrong_region(assignment, info)
-        started = time.monotonic()
+        step = self._context(assignment, info)
         try:
-            with running(self._context(assignment, info)), self._at_site(info):
+            with running(step), self._at_site(info):
                 result = await super().execute_activity(input)
                 result = checked(
                     [result], activity.payload_converter(), f"result of step {info.activity_type}"
@@ -57,8 +59,11 @@ class StepInbound(ActivityInboundInterceptor):
             log.warning("step.failed", step=info.activity_type, run=info.workflow_run_id, error=str(error))
             raise _as_application_error(error) from error
         if self._site is not None:
-            took = timedelta(seconds=time.monotonic() - started)
-            self._site.times.record(info.activity_type, self._site.region.name, took)
+            timing = step.stopwatch.timing(step.region)
+            took = timedelta(milliseconds=timing.execution_ms)
+            self._site.times.record(info.activity_type, step.region, took)
+            if isinstance(result, RawValue):
+                write_timing(result.payload, timing)
         return result
 
     def _refuse_wrong_region(self, assignment: Assignment, info: activity.Info) -> None:

@@ -6,6 +6,7 @@ from temporalio.exceptions import ApplicationError
 
 from orchestrator import EdgeClient
 from orchestrator.errors import PayloadTooLargeError, PlacementError, UnknownOriginError
+from orchestrator.timing import timing_of
 from tests.dispatch.agents import (
     AuthorsQueue,
     Choir,
@@ -165,3 +166,16 @@ async def test_a_payload_over_two_mebibytes_inside_a_run_fails_it_at_once(
     with pytest.raises(WorkflowFailureError) as failed:
         await run.result()
     assert innermost(failed.value).type == "PayloadTooLargeError"
+
+
+async def test_a_worker_says_beside_each_result_how_long_it_took(edge: EdgeClient) -> None:
+    run = await edge.start(Tour.run, "hello", origin="frankfurt")
+    await run.result()
+    results = [
+        event.activity_task_completed_event_attributes.result.payloads[0]
+        async for event in run.handle.fetch_history_events()
+        if event.HasField("activity_task_completed_event_attributes")
+    ]
+    timings = [timing_of(result) for result in results]
+    assert [timing.region for timing in timings if timing] == ["dublin", "frankfurt"]
+    assert all(timing.execution_ms > 0 and timing.started_at > 0 for timing in timings if timing)

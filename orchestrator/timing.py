@@ -1,0 +1,98 @@
+"""What a worker measures of a step, and how it travels: in the metadata of the step's result.
+
+History tells on the server's clock when a step was scheduled, handed out and reported. How long its
+body took, and what it waited for, only the worker knows; it says so beside the result, so that the
+parts of a step's wall time can be read from history alone, with no event added.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from temporalio.api.common.v1 import Payload
+
+TIMING = "edgeward-timing"
+"""The key in a payload's metadata; the value is JSON."""
+
+
+class CallTiming(BaseModel):
+    """One call of a step to a backend: a model, a collection, a tool."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    kind: str
+    """``model``, ``embedding``, ``collection`` or ``tool``."""
+
+    name: str
+    """Of the offer."""
+
+    took_ms: float
+    connect_ms: float | None = None
+    """Opening the connection; None where a kept one was used, or where nothing tells."""
+
+    first_token_ms: float | None = None
+    """From the request to the first piece of a streamed answer, the connection included."""
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+
+
+class StepTiming(BaseModel):
+    """One attempt of a step, as the worker saw it."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    region: str
+    """Where the worker runs: the place, if all is well."""
+
+    started_at: float
+    """When the body began, in seconds since 1970 on the worker's clock."""
+
+    execution_ms: float
+    calls: tuple[CallTiming, ...] = ()
+
+
+@dataclass
+class Stopwatch:
+    """Measures one attempt while it runs; backends note their calls on it."""
+
+    started_at: float = field(default_factory=time.time)
+    _began: float = field(default_factory=time.monotonic)
+    _calls: list[CallTiming] = field(default_factory=list[CallTiming])
+
+    def note(self, call: CallTiming) -> None:
+        """Adds a call that has ended. May be used from any thread."""
+        self._calls.append(call)
+
+    @property
+    def execution_ms(self) -> float:
+        """Since the start."""
+        return (time.monotonic() - self._began) * 1000
+
+    def timing(self, region: str) -> StepTiming:
+        """What was measured up to now."""
+        return StepTiming(
+            region=region,
+            started_at=self.started_at,
+            execution_ms=self.execution_ms,
+            calls=tuple(self._calls),
+        )
+
+
+def write_timing(payload: Payload, timing: StepTiming) -> None:
+    """Says beside a result how it came about."""
+    payload.metadata[TIMING] = timing.model_dump_json(exclude_none=True, exclude_defaults=True).encode()
+
+
+def timing_of(payload: Payload) -> StepTiming | None:
+    """What a worker said beside a result; None if it said nothing that can be read."""
+    data: Any = payload.metadata.get(TIMING)
+    if data is None:
+        return None
+    try:
+        return StepTiming.model_validate_json(data)
+    except ValidationError:
+        return None
