@@ -1,6 +1,6 @@
 """The optimum by trying everything, from the documented formula and nothing of the planner's code.
 
-A queued step: 11 ms, RTT(place, cell), RTT(home, cell), its payload at 100 Mbit/s unless place,
+A queued step: 15 ms, RTT(place, cell), RTT(home, cell), its payload at 100 Mbit/s unless place,
 home and cell are one region, its wait in the place's queue and its run time. An inline step (at
 home): 3 ms and its run time. Both: 0.3 of the distance from p50 to p95. A hand-off: RTT(home of
 the sub-agent, cell), RTT(home, cell) and 20 ms. Start and result: 20 ms, twice RTT(origin,
@@ -98,7 +98,7 @@ def ways_of_step(
         if place == home and quick:
             latency = 3 + p50 + 0.3 * (p95 - p50)
         else:
-            latency = 11 + world.rtt(place, server) + world.rtt(home, server)
+            latency = 15 + world.rtt(place, server) + world.rtt(home, server)
             latency += 0 if place == home == server else step.payload_bytes / 12_500
             latency += world.wait(step, place, p50) + p50 + 0.3 * (p95 - p50)
         ways.append((step.expected_calls * latency, step.expected_calls * price))
