@@ -67,7 +67,7 @@ async def painter(topology: Topology, endpoint: FailingEndpoint) -> AsyncIterato
         Cell(name=region.cell, region=region.name, address=address, namespace="europe") for region in regions
     )
     painted = Topology(cells=cells, regions=regions)
-    workers = [RegionWorker(painted, region.name, painting) for region in regions]
+    workers = [RegionWorker(painted, region.name, painting, warm_up=False) for region in regions]
     serving = [asyncio.create_task(worker.serve()) for worker in workers]
     async with await EdgeClient.connect(painted, application=painting, watch=False) as client:
         yield client
