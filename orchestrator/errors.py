@@ -69,6 +69,10 @@ class Recovery(StrEnum):
     """The request itself is wrong; it fails anywhere: HTTP 400, an unknown tool."""
 
 
+class RunNotFoundError(EdgewardError):
+    """No cell that answered knows the run (any more)."""
+
+
 class BackendError(EdgewardError):
     """A model, vector store or tool failed; names the endpoint, its region and what can help.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -52,6 +53,10 @@ class StepTiming(BaseModel):
     """When the body began, in seconds since 1970 on the worker's clock."""
 
     execution_ms: float
+    attempt_scheduled_at: datetime | None = None
+    """When the server scheduled this attempt, on its clock. Only of a repeated one: history tells
+    the first."""
+
     calls: tuple[CallTiming, ...] = ()
 
 
@@ -72,12 +77,13 @@ class Stopwatch:
         """Since the start."""
         return (time.monotonic() - self._began) * 1000
 
-    def timing(self, region: str) -> StepTiming:
+    def timing(self, region: str, attempt_scheduled_at: datetime | None = None) -> StepTiming:
         """What was measured up to now."""
         return StepTiming(
             region=region,
             started_at=self.started_at,
             execution_ms=self.execution_ms,
+            attempt_scheduled_at=attempt_scheduled_at,
             calls=tuple(self._calls),
         )
 

@@ -12,7 +12,7 @@ from typing import NoReturn
 
 import typer
 
-from orchestrator.cli import plan, regions, run, stack, worker
+from orchestrator.cli import plan, regions, run, stack, trace, worker
 from orchestrator.errors import ConfigurationError, EdgewardError
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app.add_typer(plan.app, name="plan")
 app.add_typer(worker.app, name="worker")
 app.command("up")(stack.up)
 app.command("run")(run.run)
+app.command("trace")(trace.trace)
 app.command("demo")(stack.demo)
 
 

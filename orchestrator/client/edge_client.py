@@ -7,6 +7,7 @@ import contextlib
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar, cast, overload
 
@@ -30,6 +31,11 @@ from orchestrator.topology import Region, Topology, load_topology
 
 ResultT = TypeVar("ResultT")
 ArgumentT = TypeVar("ArgumentT")
+
+SETTLE = timedelta(milliseconds=50)
+"""A call that was cancelled still ends on a thread of Temporal's core; if the interpreter finalizes
+meanwhile, the process aborts (https://github.com/temporalio/sdk-python/issues/300). Nothing tells when
+it has ended, so a client that closes gives it this long."""
 
 
 class HomeWorker(Protocol):
@@ -139,6 +145,7 @@ class EdgeClient:
             answer.cancel()
         await asyncio.gather(*self._submitted, return_exceptions=True)
         await self._resources.aclose()
+        await asyncio.sleep(SETTLE.total_seconds())
 
     async def __aenter__(self) -> Self:
         return self

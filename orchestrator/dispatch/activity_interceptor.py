@@ -59,7 +59,10 @@ class StepInbound(ActivityInboundInterceptor):
             log.warning("step.failed", step=info.activity_type, run=info.workflow_run_id, error=str(error))
             raise _as_application_error(error) from error
         if self._site is not None:
-            timing = step.stopwatch.timing(step.region)
+            again = info.attempt > 1 and not info.is_local
+            timing = step.stopwatch.timing(
+                step.region, info.current_attempt_scheduled_time if again else None
+            )
             took = timedelta(milliseconds=timing.execution_ms)
             self._site.times.record(info.activity_type, step.region, took)
             if isinstance(result, RawValue):

@@ -1,0 +1,232 @@
+"""``edgeward trace``: where a run's steps ran, and where each millisecond went."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime, timedelta
+from typing import Annotated
+
+import typer
+from temporalio.client import Client
+from temporalio.service import RPCError
+
+from orchestrator.cli.options import (
+    DEFAULT_FOLDER,
+    FolderOption,
+    Output,
+    OutputOption,
+    TopologyOption,
+    run_to_end,
+    topology_of,
+)
+from orchestrator.cli.output import data, note, table
+from orchestrator.dispatch import connect_cell
+from orchestrator.errors import ConfigurationError, RunNotFoundError
+from orchestrator.placement import Candidate
+from orchestrator.topology import Cell, Topology
+from orchestrator.trace import PARTS, RunTrace, StepTrace, read_run
+
+WIDTH = 48
+"""Characters of the waterfall."""
+
+LETTERS: dict[str, str] = dict(zip(PARTS, "drqvXb", strict=True))
+"""What stands for each part in it: dispatch, retries, queue wait, delivery, execution, way back."""
+
+CELL_WITHIN = timedelta(seconds=5)
+
+
+def trace(
+    run: Annotated[str, typer.Argument(help="The workflow id of a run, as `edgeward run` prints it.")],
+    why: Annotated[
+        str | None, typer.Option("--why", help="The receipt of one step: its candidates and what it cost.")
+    ] = None,
+    topology: TopologyOption = None,
+    folder: FolderOption = DEFAULT_FOLDER,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Draw the waterfall of a run from its history alone, or tell why a step ran where it ran.
+
+    Looks in every cell of the topology. A run that goes on shows what it waits for.
+    """
+    run_to_end(_trace(topology_of(topology, folder), run, why, output))
+
+
+async def _trace(topology: Topology, workflow_id: str, why: str | None, output: Output) -> None:
+    found = await _found(topology, workflow_id)
+    if why is not None:
+        _explain(found, why, output)
+    elif output is Output.JSON:
+        data(found)
+    else:
+        _draw(found)
+
+
+async def _found(topology: Topology, workflow_id: str) -> RunTrace:
+    """The run, in whichever cell has it.
+
+    Raises:
+        RunNotFoundError: No cell that answered has it.
+    """
+    answers = await asyncio.gather(*(_look_in(cell, workflow_id) for cell in topology.cells))
+    found = [answer for answer in answers if isinstance(answer, RunTrace)]
+    away = [answer for answer in answers if isinstance(answer, str)]
+    for reason in away:
+        note(reason)
+    if found:
+        return max(found, key=lambda run: run.started_at)
+    where = f"none of {len(topology.cells)} cells" if not away else "none of the cells that answered"
+    raise RunNotFoundError(
+        f"run {workflow_id}: {where} knows it; its id is what `edgeward run` printed first"
+    )
+
+
+async def _look_in(cell: Cell, workflow_id: str) -> RunTrace | str | None:
+    """The run, or why the cell cannot tell; None if it does not know it."""
+    try:
+        async with asyncio.timeout(CELL_WITHIN.total_seconds()):
+            client: Client = await connect_cell(cell)
+            return await read_run(client, workflow_id)
+    except RunNotFoundError:
+        return None
+    except (RuntimeError, RPCError, TimeoutError) as error:
+        reason = str(error).splitlines()[0] if str(error) else "no answer"
+        return f"cell {cell.name} is left out: {reason[:160]}"
+
+
+def _draw(run: RunTrace) -> None:
+    end = f" · {run.error}" if run.error else ""
+    print(f"{run.agent} · {run.workflow_id}")
+    print(f"{run.status}{end} · {run.wall_ms:,.0f} ms" + _predicted(run.predicted_ms))
+    if run.home:
+        print(f"home {run.home} · cell {run.cell} · from {run.origin} · residency {run.residency}")
+    for agent in run.all_agents():
+        print()
+        _draw_agent(agent, run)
+    print()
+    print(
+        "  ".join(f"{letter} {part.replace('_', ' ')}" for part, letter in LETTERS.items())
+        + "  * critical path"
+    )
+    if run.orchestration_ms is not None:
+        print(f"orchestration on the critical path: {run.orchestration_ms:,.0f} of {run.wall_ms:,.0f} ms")
+    for waiting in run.waits_for:
+        print(f"waits for {waiting}")
+    for agent in run.all_agents():
+        for remark in agent.notes:
+            note(f"{agent.agent}: {remark}")
+
+
+def _draw_agent(agent: RunTrace, run: RunTrace) -> None:
+    began = run.started_at
+    span_ms = max(run.wall_ms, 1.0)
+    table(
+        f"{agent.agent} · home {agent.home or '–'} · {agent.wall_ms:,.0f} ms"
+        + (f", {agent.start_ms:,.0f} until its first turn" if agent.start_ms is not None else ""),
+        ["", "step", "place", "dispatch", "tries", "predicted ms", "wall ms", "body ms", "waterfall"],
+        (
+            (
+                "*" if step.on_critical_path else "",
+                step.step + (f" ✗ {step.error}" if step.error else ""),
+                step.place,
+                step.dispatch,
+                step.attempts,
+                step.predicted_ms,
+                step.wall_ms,
+                step.parts.execution_ms if step.parts else None,
+                _bar(step, began, span_ms),
+            )
+            for step in agent.steps
+        ),
+    )
+
+
+def _bar(step: StepTrace, began: datetime, span_ms: float) -> str:
+    """The step on the run's time, a letter a part."""
+    at = int((step.began_at - began) / timedelta(milliseconds=1) / span_ms * WIDTH)
+    if step.parts is None:
+        return " " * at + "…"
+    drawn = ""
+    passed_ms = 0.0
+    for part, took_ms in step.parts.by_name().items():
+        passed_ms += took_ms
+        drawn += LETTERS[part] * (round(passed_ms / span_ms * WIDTH) - len(drawn))
+    return " " * at + (drawn or "|")
+
+
+def _explain(run: RunTrace, name: str, output: Output) -> None:
+    """The receipt of a step beside what it cost.
+
+    Raises:
+        ConfigurationError: The run has no such step.
+    """
+    agent = next(
+        (agent for agent in run.all_agents() if any(step.step == name for step in agent.steps)), None
+    )
+    if agent is None:
+        names = ", ".join(sorted({step.step for step in run.all_steps()})) or "none yet"
+        raise ConfigurationError(f"run {run.workflow_id} called no step {name!r}; it called: {names}")
+    calls = [step for step in agent.steps if step.step == name]
+    planned = agent.plan.root.step(name) if agent.plan else None
+    if planned is None:
+        raise ConfigurationError(
+            f"run {run.workflow_id} has no receipt of {name}: it was started without a plan"
+        )
+    rivals = [candidate for candidate in planned.candidates if candidate.region != calls[0].place]
+    best = min((rival.cost.predicted_ms for rival in rivals), default=None)
+    if output is Output.JSON:
+        regrets = [_regret(step, best) for step in calls]
+        data({"receipt": planned, "calls": calls, "regret_ms": regrets})
+        return
+    table(
+        f"{agent.agent}.{name} · home {agent.home} · residency {agent.residency}",
+        [
+            "",
+            "place",
+            "dispatch",
+            "dispatch ms",
+            "network ms",
+            "transfer ms",
+            "wait ms",
+            "run ms",
+            "predicted ms",
+        ],
+        (_candidate_row(candidate, calls[0].place) for candidate in planned.candidates),
+    )
+    for region, exclusion in planned.excluded.items():
+        print(f"excluded   {region}: {exclusion.rule} – {exclusion.reason}")
+    for step in calls:
+        print(f"took       {_text(step.wall_ms)} in {step.place}{_regret_text(_regret(step, best))}")
+
+
+def _candidate_row(candidate: Candidate, place: str | None) -> tuple[object, ...]:
+    cost = candidate.cost
+    return (
+        "→" if candidate.region == place else "",
+        candidate.region,
+        candidate.dispatch,
+        cost.dispatch_ms,
+        cost.network_ms,
+        cost.transfer_ms,
+        cost.wait_ms,
+        cost.run_ms,
+        cost.predicted_ms,
+    )
+
+
+def _regret(step: StepTrace, best_ms: float | None) -> float | None:
+    """What it took beyond the best alternative's prediction; None where there was none."""
+    return None if step.wall_ms is None or best_ms is None else step.wall_ms - best_ms
+
+
+def _regret_text(regret_ms: float | None) -> str:
+    if regret_ms is None:
+        return " · there was no other place"
+    return f" · regret {regret_ms:+,.0f} ms against the best other place as predicted"
+
+
+def _text(took_ms: float | None) -> str:
+    return "not yet known" if took_ms is None else f"{took_ms:,.0f} ms"
+
+
+def _predicted(predicted_ms: float | None) -> str:
+    return "" if predicted_ms is None else f", {predicted_ms:,.0f} predicted for its user"
