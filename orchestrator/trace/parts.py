@@ -2,7 +2,7 @@
 
 | part | from … to | whose clock |
 |---|---|---|
-| dispatch | the workflow task began that called the step … the step was scheduled | server |
+| dispatch | the agent's code called the step … the step was scheduled | server |
 | retries | first scheduling … scheduling of the attempt that counts | server |
 | queue wait | scheduled … handed to a worker | server |
 | delivery | handed out … the body began | what is left of the wire |
@@ -56,8 +56,8 @@ class StepParts(BaseModel):
 class QueuedTimes:
     """What history tells of a queued step, on the server's clock. None: it has not come to that."""
 
-    task_started: datetime
-    """The workflow task that called it."""
+    called: datetime
+    """By the agent's code."""
 
     scheduled: datetime
     started: datetime | None
@@ -70,7 +70,7 @@ class QueuedTimes:
 
 def queued_parts(times: QueuedTimes, timing: StepTiming | None) -> StepParts:
     """The parts of a step that came back."""
-    dispatch_ms = _ms(times.scheduled, times.task_started)
+    dispatch_ms = _ms(times.scheduled, times.called)
     closed = times.closed or times.scheduled
     back_ms = _ms(times.resumed, closed) if times.resumed else 0.0
     attempt_scheduled = _attempt_scheduled(times, timing)

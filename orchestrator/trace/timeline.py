@@ -234,7 +234,7 @@ class Timeline:
 
     def steps(self) -> list[Step]:
         """The steps, in the order in which they began."""
-        steps = [*(self._queued_step(queued) for queued in self._queued.values()), *self._inline_steps()]
+        steps = [*self._inline_steps(), *(self._queued_step(queued) for queued in self._queued.values())]
         return sorted(steps, key=lambda step: (step.began_at, step.scheduled_at))
 
     def sub_agents(self) -> list[SubAgent]:
@@ -242,7 +242,6 @@ class Timeline:
         found: list[SubAgent] = []
         for child in self._children.values():
             initiated = child.event.start_child_workflow_execution_initiated_event_attributes
-            task = self._task_of_completion.get(initiated.workflow_task_completed_event_id)
             ended_at = None
             if child.ended is not None:
                 resumed = self._next_task(child.ended.event_id)
@@ -252,12 +251,32 @@ class Timeline:
                     name=initiated.workflow_type.name,
                     workflow_id=initiated.workflow_id,
                     run_id=child.run_id,
-                    began_at=task.started_at if task else _time(child.event),
+                    began_at=self._called_at(child.event, initiated.workflow_task_completed_event_id),
                     ended_at=ended_at,
                     error=error_text(child.failure),
                 )
             )
         return found
+
+    def _called_at(self, event: HistoryEvent, completion: int) -> datetime:
+        """When the agent's code called what a turn scheduled.
+
+        At the start of the turn, or when the last inline step of it had ended. History tells no
+        more: what a turn schedules is sent at its end.
+        """
+        scheduled_at = _time(event)
+        task = self._task_of_completion.get(completion)
+        if task is None:
+            return scheduled_at
+        ends = (_Inline.of(marker).complete_at for marker in self._markers_of(completion))
+        return max((end for end in ends if task.started_at <= end <= scheduled_at), default=task.started_at)
+
+    def _markers_of(self, completion: int) -> list[HistoryEvent]:
+        return [
+            marker
+            for marker in self._markers
+            if marker.marker_recorded_event_attributes.workflow_task_completed_event_id == completion
+        ]
 
     def _next_task(self, event_id: int) -> WorkflowTask | None:
         """The first turn after an event."""
@@ -268,8 +287,7 @@ class Timeline:
         scheduled = queued.event.activity_task_scheduled_event_attributes
         scheduled_at = _time(queued.event)
         assignment = _assignment(queued.event)
-        task = self._task_of_completion.get(scheduled.workflow_task_completed_event_id)
-        began_at = task.started_at if task else scheduled_at
+        began_at = self._called_at(queued.event, scheduled.workflow_task_completed_event_id)
         timing = timing_of(queued.result) if queued.result is not None else None
         closed_at = ended_at = parts = None
         if queued.ended is not None:

@@ -49,8 +49,14 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[subprocess
 
 
 def ask(folder: Path, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    return edgeward("run", folder, *arguments, stdin=stdin)
+
+
+def edgeward(
+    command: str, folder: Path, *arguments: str, stdin: str = ""
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*EDGEWARD, "run", *arguments, "--folder", str(folder)],
+        [*EDGEWARD, command, *arguments, "--folder", str(folder)],
         cwd=CHECKOUT,
         input=stdin,
         capture_output=True,
@@ -82,6 +88,28 @@ def test_people_see_the_answer_stream_and_a_table(stack: tuple[subprocess.Popen[
     assert told.stderr.count("round trip times from Lisbon, PT are estimated from coordinates") == 1
     assert "home eu-central · cell eu-central · residency EU" in told.stdout
     assert "predicted ms" in told.stdout
+
+
+def test_a_run_is_traced_in_whichever_cell_has_it(stack: tuple[subprocess.Popen[str], Path]) -> None:
+    _, folder = stack
+    asked = ask(folder, "guide", "--origin", "Boston", "--input", "What is a cell?", "--output", "json")
+    run = json.loads(asked.stdout)["workflow_id"]
+    drawn = edgeward("trace", folder, run)
+    assert drawn.returncode == 0, drawn.stderr
+    assert "home us-east · cell us-east · from Boston, US" in drawn.stdout
+    assert "critical path" in drawn.stdout
+    told = json.loads(edgeward("trace", folder, run, "--output", "json").stdout)
+    find, say = told["steps"]
+    assert (find["step"], find["dispatch"], find["on_critical_path"]) == ("find", "inline", True)
+    assert say["parts"]["execution_ms"] > 0
+    receipt = edgeward("trace", folder, run, "--why", "say")
+    assert receipt.returncode == 0, receipt.stderr
+    assert "eu-central" in receipt.stdout
+    assert "regret" in receipt.stdout
+    assert edgeward("trace", folder, run, "--why", "sing").returncode == 2
+    unknown = edgeward("trace", folder, "nobody")
+    assert unknown.returncode == 1
+    assert "none of 2 cells knows it" in unknown.stderr
 
 
 def test_what_a_user_gets_wrong_is_told(stack: tuple[subprocess.Popen[str], Path]) -> None:
