@@ -14,8 +14,8 @@ from orchestrator.placement.profile import DEFAULT_PRIOR, PRIORS, Dispatch, RunT
 from orchestrator.placement.snapshot import Snapshot
 
 QUEUE_MS = 15.0
-"""Server and SDK time of a queued step, without the network: 11 to 13 ms on a quiet machine, 20 to 24
-where two cores serve everything (bench ``overhead``)."""
+"""Server and SDK time of a queued step, without the network: 11 to 15 ms on a quiet machine, 20 to 24
+where two busy cores serve everything (bench ``overhead``)."""
 
 INLINE_MS = 3.0
 """SDK time of an inline step."""

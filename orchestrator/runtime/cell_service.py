@@ -28,14 +28,14 @@ log = structlog.get_logger(__name__)
 
 POLLERS = PollerBehaviorAutoscaling(minimum=4, initial=8, maximum=100)
 """A poller takes at most one task a round trip, so a far cell needs many, and of the SDK's five one
-is for new runs. Measured with 32 runs at a time in a cell 100 ms away (bench ``tuning``, two busy cores,
-n = 32): five pollers end 6.5 runs of inline steps a second, twenty 13.7, these 18.2; of queued steps
-2.6, 3.7 and 7.2. In a near cell, and for one run at a time, all three are within the noise."""
+is for new runs. Measured with 32 runs at a time in a cell 100 ms away (bench ``tuning``, n = 192): five
+pollers end 11.8 runs of inline steps a second, twenty 33.1, these 46.9; of queued steps 7.0, 15.8 and
+13.4. In a near cell, and for one run at a time, all three are within the noise."""
 
 STICKY_TIMEOUT = timedelta(seconds=2)
 """How long a run waits for the worker that has it in its cache before any other may take it. A run that
-waited for a signal when its worker was killed goes on elsewhere after 3.5 s (p50; the other worker's start
-included), with Temporal's own 10 s after 10.2 s (bench ``tuning``, n = 3). A living worker that does not
+waited for a signal when its worker was killed goes on elsewhere after 2.0 s, with Temporal's own 10 s
+after 10.0 (bench ``tuning``, n = 3). A living worker that does not
 take it in time costs the run one replay, so this is many round trips long."""
 
 DRAIN = timedelta(seconds=30)
@@ -212,7 +212,7 @@ def slots(region: Region, kind: str) -> int:
 
     Further steps wait in the queue, where placement sees them, and not in their own timeout. Measured
     with a backend that serves 8 at a time and takes 1 s, and 32 runs at once (bench ``tuning``): with 8
-    slots the body of a step takes 1.0 s at p99, with 100 slots 3.8 s, at the same runs a second.
+    slots the body of a step takes 1.0 s at p99, with 100 slots 3.9 s, at the same runs a second.
     """
     offered = [offer.slots for offer in region.offers if offer.kind == OFFER_OF_KIND.get(kind)]
     return sum(offered) or 100
