@@ -64,7 +64,7 @@ async def test_streaming_inside_a_step_shows_each_piece_to_the_user(real):
         attempt=1,
         region="eu-central",
         dispatch="queue",
-        publish=shown.append,
+        publish=lambda step, text: shown.append(text),
     )
     with running(step), using(real):
         reply = await backends.model("chat").chat_streaming(ASKED, max_tokens=20, temperature=0)
