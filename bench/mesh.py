@@ -31,7 +31,7 @@ from bench.mesh_agents import (
     plain_at,
     plain_queue,
 )
-from bench.report import percentile, summary, write
+from bench.report import at_most, percentile, summary, write
 from orchestrator import EdgeClient
 from orchestrator.dev.processes import Supervisor, free_ports
 from orchestrator.dev.temporal_server import CellServer, start_cell
@@ -167,14 +167,10 @@ def goals(times: Times) -> list[dict[str, object]]:
                 f"a step {rtt_ms} ms away ({ours:.1f} ms), beyond its round trip, "
                 f"over one next door ({next_door:.1f} ms)"
             )
-            found.append(_goal(name, (ours - rtt_ms) / next_door, GOAL_BEYOND))
+            found.append(at_most(name, (ours - rtt_ms) / next_door, GOAL_BEYOND))
         name = f"a step {rtt_ms} ms away, edgeward over temporalio ({ours:.1f} and {theirs:.1f} ms)"
-        found.append(_goal(name, ours / theirs, GOAL_PLAIN))
+        found.append(at_most(name, ours / theirs, GOAL_PLAIN))
     return found
-
-
-def _goal(name: str, value: float, bound: float) -> dict[str, object]:
-    return {"name": name, "value": round(value, 3), "bound": bound, "holds": value <= bound}
 
 
 def main(arguments: list[str]) -> int:

@@ -27,7 +27,7 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Worker
 
 from bench.overhead_agents import Inline, PlainLocal, PlainQueued, Queued, application, plain_step
-from bench.report import percentile, summary, write
+from bench.report import at_most, percentile, summary, write
 from orchestrator import EdgeClient
 from orchestrator.dev.processes import Supervisor, free_ports
 from orchestrator.dev.temporal_server import CellServer, start_cell
@@ -180,16 +180,12 @@ def step_ms(times: Times, name: str) -> float:
 
 def _step_goal(times: Times, ours: str, theirs: str) -> dict[str, object]:
     own_ms, other_ms = step_ms(times, ours), step_ms(times, theirs)
-    return _goal(
+    return at_most(
         f"a step, {ours} over {theirs} ({own_ms:.2f} and {other_ms:.2f} ms)", own_ms / other_ms, GOAL_RATIO
     )
 
 
 def _caller_goal(times: Times, what: str, variant: str, bound_ms: float) -> dict[str, object]:
-    return _goal(
+    return at_most(
         f"five inline steps to the caller, {what} (p50, ms)", percentile(times[variant, 5], 50), bound_ms
     )
-
-
-def _goal(name: str, value: float, bound: float) -> dict[str, object]:
-    return {"name": name, "value": round(value, 3), "bound": bound, "holds": value <= bound}

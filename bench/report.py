@@ -28,6 +28,11 @@ def summary(values_ms: Sequence[float]) -> dict[str, float]:
     }
 
 
+def at_most(name: str, value: float, bound: float) -> dict[str, Any]:
+    """A goal that holds while the value does not exceed the bound."""
+    return {"name": name, "value": round(value, 3), "bound": bound, "holds": value <= bound}
+
+
 def write(name: str, results: Sequence[dict[str, Any]], goals: Sequence[dict[str, Any]] = ()) -> Path:
     """Writes ``bench/out/NAME.json``: the results, the goals, the day and the machine that gave them.
 

@@ -38,7 +38,7 @@ from typing import Any
 import structlog
 from temporalio.runtime import LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
 
-from bench.report import percentile, write
+from bench.report import at_most, percentile, write
 from bench.wan_agents import WORKLOADS, application
 from bench.wan_places import City, distances, largest_cities, named_city
 from bench.wan_ways import cells
@@ -222,15 +222,15 @@ class Findings:
         slower_far = [city.name for city in self.cities if not city.is_next_to_central and worst[city] >= 1]
         slowest = max(self.cities, key=lambda city: worst[city])
         return [
-            _goal(f"{self.mode}: (d) over the floor, p50", ratios[50], FLOOR_P50),
-            _goal(f"{self.mode}: (d) over the floor, p99", ratios[99], FLOOR_P99),
-            _goal(
+            at_most(f"{self.mode}: (d) over the floor, p50", ratios[50], FLOOR_P50),
+            at_most(f"{self.mode}: (d) over the floor, p99", ratios[99], FLOOR_P99),
+            at_most(
                 f"{self.mode}: cities not next to {CENTRAL} where (d) is not the fastest"
                 + (f" ({', '.join(slower_far)})" if slower_far else ""),
                 len(slower_far),
                 0,
             ),
-            _goal(
+            at_most(
                 f"{self.mode}: (d) over the fastest other, p50 of the worst city ({slowest.name})",
                 worst[slowest],
                 1.0,
@@ -261,10 +261,6 @@ class Findings:
             f"  (d) over its floor: {over['round_trips_ms']:.1f} ms of further round trips; the rest, "
             f"{over['rest_ms']:.1f} ms, is of servers, workers and this machine"
         )
-
-
-def _goal(name: str, value: float, bound: float) -> dict[str, Any]:
-    return {"name": name, "value": round(value, 3), "bound": bound, "holds": value <= bound}
 
 
 def main(arguments: list[str]) -> int:

