@@ -17,7 +17,8 @@ from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput
 
 from orchestrator.backends import using
 from orchestrator.context import StepContext, running
-from orchestrator.dispatch.headers import Assignment, assignment_of
+from orchestrator.dispatch.handover import assignment_in
+from orchestrator.dispatch.headers import Assignment
 from orchestrator.dispatch.payloads import checked
 from orchestrator.dispatch.site import Publish, Site
 from orchestrator.errors import BackendError, EdgewardError, Recovery
@@ -42,10 +43,10 @@ class StepInbound(ActivityInboundInterceptor):
 
     async def execute_activity(self, input: ExecuteActivityInput) -> Any:
         """See base class."""
-        assignment = assignment_of(input.headers)
+        info = activity.info()
+        assignment = assignment_in(input.headers, info)
         if assignment is None and self._site is None:
             return await super().execute_activity(input)
-        info = activity.info()
         if assignment is not None:
             self._refuse_wrong_region(assignment, info)
         step = self._context(assignment, info)

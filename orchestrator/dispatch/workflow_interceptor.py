@@ -26,6 +26,7 @@ from temporalio.worker import (
 
 from orchestrator.calls import current_requirements
 from orchestrator.dispatch.answer import AnswerUpdate
+from orchestrator.dispatch.handover import InlineSteps
 from orchestrator.dispatch.headers import PLAN_HEADER, Assignment, plan_of, with_assignment, with_plan
 from orchestrator.dispatch.payloads import checked
 from orchestrator.errors import PayloadTooLargeError
@@ -84,11 +85,15 @@ class PlacingOutbound(WorkflowOutboundInterceptor):
         # not in __init__: there the run is not known yet
         return plan_of(workflow.info().headers)
 
+    @cached_property
+    def _inline(self) -> InlineSteps:
+        return InlineSteps(workflow.info().run_id)
+
     def start_activity(self, input: StartActivityInput) -> workflow.ActivityHandle[Any]:
         """See base class."""
         if self._plan is None:
             return super().start_activity(input)
-        self._sequence += 1
+        input.activity_id = self._next_id(input.activity_id)
         if input.task_queue is not None:
             # the author's decision: it stays, and the step still gets its idempotency key
             input.headers = with_assignment(input.headers, self._assignment(self._plan))
@@ -105,11 +110,11 @@ class PlacingOutbound(WorkflowOutboundInterceptor):
             dispatch="inline" if inline else "queue",
             predicted_ms=choice.candidate.cost.predicted_ms,
         )
-        input.headers = with_assignment(input.headers, assignment)
         if not inline or choice.candidate.cost.predicted_ms >= SUMMARY_FROM_MS:
             input.summary = input.summary or _summary(input.activity, assignment)
         if inline:
-            return super().start_local_activity(_as_local(input))
+            return self._start_inline(_as_local(input), assignment)
+        input.headers = with_assignment(input.headers, assignment)
         input.args = _checked(input.args, f"input of step {input.activity}")
         input.task_queue = step_queue(choice.candidate.region, choice.plan.kind)
         return super().start_activity(input)
@@ -118,10 +123,18 @@ class PlacingOutbound(WorkflowOutboundInterceptor):
         """See base class."""
         if self._plan is not None:
             # the author's decision as well
-            self._sequence += 1
+            input.activity_id = self._next_id(input.activity_id)
             assignment = self._assignment(self._plan, place=self._plan.home, dispatch="inline")
-            input.headers = with_assignment(input.headers, assignment)
+            return self._start_inline(input, assignment)
         return super().start_local_activity(input)
+
+    def _start_inline(
+        self, input: StartLocalActivityInput, assignment: Assignment
+    ) -> workflow.ActivityHandle[Any]:
+        forget = self._inline.hand_over(input.activity_id or "", assignment)
+        handle = super().start_local_activity(input)
+        handle.add_done_callback(forget)
+        return handle
 
     async def start_child_workflow(
         self, input: StartChildWorkflowInput
@@ -156,6 +169,14 @@ class PlacingOutbound(WorkflowOutboundInterceptor):
         if self._plan is not None and input.task_queue is None:
             input.headers = with_plan(input.headers or {}, self._plan)
         super().continue_as_new(input)
+
+    def _next_id(self, chosen: str | None) -> str:
+        """The activity id of the next step: its number in the run, unless its author chose one.
+
+        The SDK would count as well, but goes on counting when it tries an inline step again.
+        """
+        self._sequence += 1
+        return chosen or str(self._sequence)
 
     def _assignment(
         self,

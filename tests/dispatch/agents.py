@@ -4,7 +4,7 @@ import asyncio
 from datetime import timedelta
 
 from pydantic import BaseModel
-from temporalio import workflow
+from temporalio import activity, workflow
 from temporalio.common import RetryPolicy
 
 from orchestrator import Application, Needs, agent, call, current_step, emit, handoff, placing, step
@@ -59,6 +59,29 @@ async def echo(text: str) -> str:
 @step(kind="code")
 async def inflate(mebibytes: int) -> str:
     return "x" * mebibytes * 1024 * 1024
+
+
+@step(expected=timedelta(milliseconds=5))
+async def stumble() -> Seen:
+    """Fails at its first attempt."""
+    if activity.info().attempt == 1:
+        raise RuntimeError("it stumbles once")
+    return seen()
+
+
+@agent(steps={stumble: 1, pay: 1})
+class Stumbling:
+    """An inline step that is tried again after a timer of the workflow, then a queued one."""
+
+    @workflow.run
+    async def run(self) -> list[Seen]:
+        stumbled = await workflow.execute_local_activity(
+            stumble,
+            start_to_close_timeout=timedelta(seconds=10),
+            retry_policy=RetryPolicy(initial_interval=timedelta(milliseconds=100)),
+            local_retry_threshold=timedelta(milliseconds=10),
+        )
+        return [stumbled, await call(pay, 3)]
 
 
 @agent(steps={think: 1, press: 1, pay: 1})
@@ -192,7 +215,7 @@ class Patient:
 application = Application(
     agents=[
         *(Tour, Narrowed, NarrowedHandoff, Voice, Printer, Choir, Failing, AuthorsQueue, Large),
-        *(Returning, Again, Patient),
+        *(Returning, Again, Patient, Stumbling),
     ],
-    steps=[think, press, pay, fail, echo, inflate],
+    steps=[think, press, pay, fail, echo, inflate, stumble],
 )
