@@ -19,7 +19,7 @@ from bench.report import OUT
 FOLDER = Path(__file__).parent
 PAGE = FOLDER.parent / "docs" / "performance.md"
 
-ORDER = ("wan", "mesh", "overhead", "load", "peers", "tokens", "cold", "plan", "tuning")
+ORDER = ("wan", "mesh", "overhead", "load", "peers", "tokens", "cold", "plan", "trace", "tuning")
 """What users ask first comes first; benchmarks that are not here follow by name."""
 
 HEAD = """\

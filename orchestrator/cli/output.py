@@ -8,8 +8,16 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from pydantic import BaseModel
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+PIPE_WIDTH = 160
+"""Characters of a line where output goes to a file or a pipe."""
+
+GAP = 2
+"""Characters between two columns."""
 
 _notes = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -21,15 +29,50 @@ def note(text: str) -> None:
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """A table for people. Columns whose heading ends in ``ms``, ``RTT`` or ``price`` hold numbers."""
-    drawn = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
-    for column in columns:
-        number = column.endswith(("ms", "price", "calls", "slots"))
-        drawn.add_column(column, justify="right" if number else "left", overflow="fold")
-    for row in rows:
-        drawn.add_row(*(_cell(value) for value in row))
     # a file or a pipe has no width of its own: nothing is cut there
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
-    console.print(drawn)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
+    cells = [[_cell(value) for value in row] for row in rows]
+    widths = [max(map(cell_len, column)) for column in zip(columns, *([*row] for row in cells), strict=True)]
+    fits = sum(widths) + GAP * len(widths) <= console.width
+    if fits and not any("\n" in text for row in cells for text in row):
+        _print_aligned(console, title, columns, cells, widths)
+    else:
+        console.print(_folded(title, columns, cells))
+
+
+def _print_aligned(
+    console: Console,
+    title: str,
+    columns: Sequence[str],
+    cells: Iterable[Sequence[str]],
+    widths: Sequence[int],
+) -> None:
+    """What fits needs no layout: rich takes a millisecond for each row to find that out."""
+
+    def line(texts: Sequence[str]) -> str:
+        aligned: list[str] = []
+        for column, text, width in zip(columns, texts, widths, strict=True):
+            blank = " " * (width - cell_len(text))
+            aligned.append(blank + text if _holds_numbers(column) else text + blank)
+        return (" " * GAP).join(aligned).rstrip()
+
+    console.print(Text(title, style="bold"), soft_wrap=True)
+    console.print(Text(line(columns), style="bold"), soft_wrap=True)
+    for row in cells:
+        console.file.write(line(row) + "\n")
+
+
+def _folded(title: str, columns: Sequence[str], cells: Iterable[Sequence[str]]) -> Table:
+    drawn = Table(title=Text(title, style="bold"), title_justify="left", box=None, padding=(0, GAP, 0, 0))
+    for column in columns:
+        drawn.add_column(Text(column), justify="right" if _holds_numbers(column) else "left", overflow="fold")
+    for row in cells:
+        drawn.add_row(*map(Text, row))
+    return drawn
+
+
+def _holds_numbers(column: str) -> bool:
+    return column.endswith(("ms", "price", "calls", "slots"))
 
 
 def data(value: Any) -> None:
@@ -53,4 +96,4 @@ def _cell(value: object) -> str:
         return "–"
     if isinstance(value, float):
         return f"{value:,.0f}" if abs(value) >= 100 else f"{value:,.1f}"
-    return str(value).replace("[", "\\[")
+    return str(value)
