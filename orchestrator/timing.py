@@ -7,16 +7,20 @@ parts of a step's wall time can be read from history alone, with no event added.
 
 from __future__ import annotations
 
+import threading
 import time
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, computed_field
 from temporalio.api.common.v1 import Payload
 
 TIMING = "edgeward-timing"
 """The key in a payload's metadata; the value is JSON."""
+
+MAX_CALLS = 32
+"""Of one step that are told: about 5 KiB beside its result."""
 
 
 class CallTiming(BaseModel):
@@ -30,6 +34,12 @@ class CallTiming(BaseModel):
     name: str
     """Of the offer."""
 
+    operation: str | None = None
+    """What was asked of it, such as ``chat`` or ``search``."""
+
+    began_ms: float | None = None
+    """Since the step's body began."""
+
     took_ms: float
     connect_ms: float | None = None
     """Opening the connection; None where a kept one was used, or where nothing tells."""
@@ -39,6 +49,26 @@ class CallTiming(BaseModel):
 
     input_tokens: int | None = None
     output_tokens: int | None = None
+    retries: int = 0
+    """How often the request was sent again inside the call, such as on a connection that had died."""
+
+    error: str | None = None
+    """The class of the error that it ended with."""
+
+    @computed_field
+    @property
+    def decode_ms(self) -> float | None:
+        """From the first piece of a streamed answer to its end; includes what its reader took."""
+        if self.first_token_ms is None or self.error is not None:
+            return None
+        return round(self.took_ms - self.first_token_ms, 3)
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """How fast the tokens after the first came; None where the answer was not streamed."""
+        if not self.decode_ms or self.output_tokens is None or self.output_tokens < 2:
+            return None
+        return (self.output_tokens - 1) / self.decode_ms * 1000
 
 
 class StepTiming(BaseModel):
@@ -58,6 +88,10 @@ class StepTiming(BaseModel):
     the first."""
 
     calls: tuple[CallTiming, ...] = ()
+    """In the order in which they ended; of more than ``MAX_CALLS`` those that took longest."""
+
+    calls_left_out: int = 0
+    """How many calls there were beside them."""
 
 
 @dataclass
@@ -67,10 +101,24 @@ class Stopwatch:
     started_at: float = field(default_factory=time.time)
     _began: float = field(default_factory=time.monotonic)
     _calls: list[CallTiming] = field(default_factory=list[CallTiming])
+    _calls_left_out: int = 0
+    _noting: threading.Lock = field(default_factory=threading.Lock)
 
     def note(self, call: CallTiming) -> None:
         """Adds a call that has ended. May be used from any thread."""
-        self._calls.append(call)
+        with self._noting:
+            self._calls.append(call)
+            if len(self._calls) > MAX_CALLS:
+                self._calls.remove(min(self._calls, key=lambda kept: kept.took_ms))
+                self._calls_left_out += 1
+
+    def since_start_ms(self, at: float) -> float:
+        """How long after the start a moment was.
+
+        Args:
+            at: On the clock of ``time.monotonic``, in seconds.
+        """
+        return (at - self._began) * 1000
 
     @property
     def execution_ms(self) -> float:
@@ -79,18 +127,22 @@ class Stopwatch:
 
     def timing(self, region: str, attempt_scheduled_at: datetime | None = None) -> StepTiming:
         """What was measured up to now."""
-        return StepTiming(
-            region=region,
-            started_at=self.started_at,
-            execution_ms=self.execution_ms,
-            attempt_scheduled_at=attempt_scheduled_at,
-            calls=tuple(self._calls),
-        )
+        with self._noting:
+            return StepTiming(
+                region=region,
+                started_at=self.started_at,
+                execution_ms=self.execution_ms,
+                attempt_scheduled_at=attempt_scheduled_at,
+                calls=tuple(self._calls),
+                calls_left_out=self._calls_left_out,
+            )
 
 
 def write_timing(payload: Payload, timing: StepTiming) -> None:
     """Says beside a result how it came about."""
-    payload.metadata[TIMING] = timing.model_dump_json(exclude_none=True, exclude_defaults=True).encode()
+    payload.metadata[TIMING] = timing.model_dump_json(
+        exclude_none=True, exclude_defaults=True, exclude_computed_fields=True
+    ).encode()
 
 
 def timing_of(payload: Payload) -> StepTiming | None:
