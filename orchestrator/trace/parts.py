@@ -98,13 +98,22 @@ def queued_parts(times: QueuedTimes, timing: StepTiming | None) -> StepParts:
     )
 
 
-def inline_parts(took_ms: float, timing: StepTiming | None, attempts: int) -> StepParts:
-    """The parts of a step that ran in the home's own process."""
+def inline_parts(
+    took_ms: float, timing: StepTiming | None, attempts: int, skew_ms: float | None = None
+) -> StepParts:
+    """The parts of a step that ran in the home's own process.
+
+    Args:
+        took_ms: From its call to its end.
+        timing: What the worker said of it.
+        attempts: How often it was tried.
+        skew_ms: How far the worker's clock is from the server's; no part depends on it.
+    """
     execution_ms = min(timing.execution_ms, took_ms) if timing else took_ms
     beside_ms = took_ms - execution_ms
     if attempts > 1:
-        return StepParts(retries_ms=beside_ms, execution_ms=execution_ms)
-    return StepParts(dispatch_ms=beside_ms, execution_ms=execution_ms)
+        return StepParts(retries_ms=beside_ms, execution_ms=execution_ms, clock_skew_ms=skew_ms)
+    return StepParts(dispatch_ms=beside_ms, execution_ms=execution_ms, clock_skew_ms=skew_ms)
 
 
 def _attempt_scheduled(times: QueuedTimes, timing: StepTiming | None) -> datetime:

@@ -2,77 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from functools import cached_property
 
 from temporalio.api.common.v1 import Payload
-from temporalio.api.enums.v1 import EventType
+from temporalio.api.enums.v1 import EventType, StartChildWorkflowExecutionFailedCause
 from temporalio.api.failure.v1 import Failure
 from temporalio.api.history.v1 import HistoryEvent, WorkflowExecutionStartedEventAttributes
 
-from orchestrator.dispatch import assignment_of, plan_of
+from orchestrator.dispatch import Assignment, assignment_of, plan_of
 from orchestrator.errors import ConfigurationError
-from orchestrator.placement import Dispatch, Plan
+from orchestrator.placement import Plan
 from orchestrator.queues import region_of
-from orchestrator.timing import StepTiming, timing_of
-from orchestrator.trace.parts import QueuedTimes, StepParts, inline_parts, queued_parts
-
-INLINE_MARKER = "core_local_activity"
-"""The SDK's name for the marker of a local activity."""
-
-
-@dataclass(frozen=True)
-class WorkflowTask:
-    """One turn of the workflow's code."""
-
-    started_event: int
-    started_at: datetime
-
-
-@dataclass(frozen=True)
-class Step:
-    """One step as history tells it."""
-
-    name: str
-    place: str | None
-    dispatch: Dispatch
-    began_at: datetime
-    """When the workflow's code called it: the start of that turn, on the server's clock."""
-
-    scheduled_at: datetime
-    closed_at: datetime | None
-    """When its end was recorded."""
-
-    ended_at: datetime | None
-    """When the workflow's code had its result."""
-
-    attempts: int
-    predicted_ms: float | None
-    parts: StepParts | None
-    """None while it is going on."""
-
-    timing: StepTiming | None
-    error: str | None
-    sequence: int | None
-    """From the assignment of a queued step; history keeps none of inline ones."""
-
-    activity_id: str
-
-
-@dataclass(frozen=True)
-class SubAgent:
-    """A child workflow."""
-
-    name: str
-    workflow_id: str
-    run_id: str | None
-    began_at: datetime
-    ended_at: datetime | None
-    error: str | None
+from orchestrator.timing import TIMING, timing_of
+from orchestrator.trace.failures import CLOSED, closing_error, error_text, next_run
+from orchestrator.trace.inline import FOREIGN_MARKER, INLINE_MARKER, InlineMarker, inline_times
+from orchestrator.trace.parts import QueuedTimes, inline_parts, queued_parts
+from orchestrator.trace.pauses import Pause, Pauses
+from orchestrator.trace.values import Step, SubAgent, WorkflowTask
 
 
 @dataclass
@@ -89,6 +39,7 @@ class _Queued:
 class _Child:
     event: HistoryEvent
     run_id: str | None = None
+    status: str = "initiated"
     ended: HistoryEvent | None = None
     failure: Failure | None = None
 
@@ -106,11 +57,21 @@ class Timeline:
     unreadable_plan: str | None = None
     """Why the plan in the start header cannot be read, if there is one."""
 
+    continued_as: str | None = None
+    """Temporal's run id of the run that follows this one in its chain."""
+
+    foreign_steps: int = 0
+    """Local activities of an SDK whose markers tell no times."""
+
+    unreadable_steps: int = 0
+    """Markers of inline steps that cannot be read."""
+
     _tasks: list[WorkflowTask] = field(default_factory=list[WorkflowTask])
     _task_of_completion: dict[int, WorkflowTask] = field(default_factory=dict[int, WorkflowTask])
     _queued: dict[int, _Queued] = field(default_factory=dict[int, _Queued])
-    _markers: list[HistoryEvent] = field(default_factory=list[HistoryEvent])
+    _markers: list[InlineMarker] = field(default_factory=list[InlineMarker])
     _children: dict[int, _Child] = field(default_factory=dict[int, _Child])
+    _pauses: Pauses = field(default_factory=Pauses)
 
     @classmethod
     def of(cls, events: Iterable[HistoryEvent]) -> Timeline:
@@ -131,12 +92,23 @@ class Timeline:
         return self._tasks[0].started_at if self._tasks else None
 
     @property
-    def last_task_at(self) -> datetime | None:
-        """When it last ran."""
-        return self._tasks[-1].started_at if self._tasks else None
+    def reset_from(self) -> str | None:
+        """Temporal's run id of the run whose history this one took over in a reset."""
+        return self._pauses.reset_from
+
+    @property
+    def unreadable_timings(self) -> int:
+        """Results beside which a worker said something that cannot be read."""
+        results = (
+            *(queued.result for queued in self._queued.values()),
+            *(one.result for one in self._markers),
+        )
+        said = [result for result in results if result is not None and TIMING in result.metadata]
+        return sum(timing_of(result) is None for result in said)
 
     def read(self, event: HistoryEvent) -> None:
         """Takes the next event."""
+        self._pauses.read(event)
         match event.event_type:
             case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED:
                 self._begin(event)
@@ -148,8 +120,7 @@ class Timeline:
                 if task is not None:
                     self._task_of_completion[event.event_id] = task
             case EventType.EVENT_TYPE_MARKER_RECORDED:
-                if event.marker_recorded_event_attributes.marker_name == INLINE_MARKER:
-                    self._markers.append(event)
+                self._read_marker(event)
             case _:
                 self._read_activity(event)
 
@@ -160,6 +131,18 @@ class Timeline:
             self.plan = plan_of(self.started.header.fields)
         except ConfigurationError as error:
             self.unreadable_plan = str(error)
+
+    def _read_marker(self, event: HistoryEvent) -> None:
+        name = event.marker_recorded_event_attributes.marker_name
+        if name == FOREIGN_MARKER:
+            self.foreign_steps += 1
+        if name != INLINE_MARKER:
+            return
+        marker = InlineMarker.of(event)
+        if marker is None:
+            self.unreadable_steps += 1
+        else:
+            self._markers.append(marker)
 
     def _read_activity(self, event: HistoryEvent) -> None:
         match event.event_type:
@@ -189,31 +172,40 @@ class Timeline:
         match event.event_type:
             case EventType.EVENT_TYPE_START_CHILD_WORKFLOW_EXECUTION_INITIATED:
                 self._children[event.event_id] = _Child(event)
+            case EventType.EVENT_TYPE_START_CHILD_WORKFLOW_EXECUTION_FAILED:
+                refused = event.start_child_workflow_execution_failed_event_attributes
+                cause = StartChildWorkflowExecutionFailedCause.Name(refused.cause)
+                failure = Failure(message=cause.removeprefix(_REFUSED).replace("_", " ").lower())
+                self._end_child(refused.initiated_event_id, event, "not started", failure)
             case EventType.EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_STARTED:
                 started = event.child_workflow_execution_started_event_attributes
-                self._children[started.initiated_event_id].run_id = started.workflow_execution.run_id
+                child = self._children[started.initiated_event_id]
+                child.run_id, child.status = started.workflow_execution.run_id, "running"
             case EventType.EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_COMPLETED:
                 completed = event.child_workflow_execution_completed_event_attributes
-                self._end_child(completed.initiated_event_id, event, None)
+                self._end_child(completed.initiated_event_id, event, "completed")
             case EventType.EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_FAILED:
                 failed = event.child_workflow_execution_failed_event_attributes
-                self._end_child(failed.initiated_event_id, event, failed.failure)
+                self._end_child(failed.initiated_event_id, event, "failed", failed.failure)
             case EventType.EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_CANCELED:
                 canceled = event.child_workflow_execution_canceled_event_attributes
-                self._end_child(canceled.initiated_event_id, event, Failure(message="canceled"))
+                self._end_child(canceled.initiated_event_id, event, "canceled")
+            case EventType.EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_TIMED_OUT:
+                timed_out = event.child_workflow_execution_timed_out_event_attributes
+                self._end_child(timed_out.initiated_event_id, event, "timed out")
             case EventType.EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_TERMINATED:
                 terminated = event.child_workflow_execution_terminated_event_attributes
-                self._end_child(terminated.initiated_event_id, event, Failure(message="terminated"))
+                self._end_child(terminated.initiated_event_id, event, "terminated")
             case _:
                 self._read_close(event)
 
     def _read_close(self, event: HistoryEvent) -> None:
-        status = _CLOSED.get(event.event_type)
+        status = CLOSED.get(event.event_type)
         if status is None:
             return
         self.status, self.ended_at = status, _time(event)
-        if status == "failed":
-            self.error = error_text(event.workflow_execution_failed_event_attributes.failure)
+        self.error, self.continued_as = closing_error(event), next_run(event)
+        self._pauses.close()
 
     def _end_step(
         self,
@@ -226,9 +218,11 @@ class Timeline:
         queued = self._queued[scheduled]
         queued.ended, queued.result, queued.failure = event, result, failure
 
-    def _end_child(self, initiated: int, event: HistoryEvent, failure: Failure | None) -> None:
+    def _end_child(
+        self, initiated: int, event: HistoryEvent, status: str, failure: Failure | None = None
+    ) -> None:
         child = self._children[initiated]
-        child.ended, child.failure = event, failure
+        child.ended, child.status, child.failure = event, status, failure
 
     # -- what it says -------------------------------------------------------------------------
 
@@ -242,21 +236,26 @@ class Timeline:
         found: list[SubAgent] = []
         for child in self._children.values():
             initiated = child.event.start_child_workflow_execution_initiated_event_attributes
-            ended_at = None
+            closed_at = ended_at = None
             if child.ended is not None:
-                resumed = self._next_task(child.ended.event_id)
-                ended_at = resumed.started_at if resumed else _time(child.ended)
+                closed_at, ended_at = _time(child.ended), self._resumed(child.ended.event_id)
             found.append(
                 SubAgent(
                     name=initiated.workflow_type.name,
                     workflow_id=initiated.workflow_id,
                     run_id=child.run_id,
                     began_at=self._called_at(child.event, initiated.workflow_task_completed_event_id),
-                    ended_at=ended_at,
+                    closed_at=closed_at,
+                    ended_at=ended_at or closed_at,
+                    status=child.status,
                     error=error_text(child.failure),
                 )
             )
         return found
+
+    def pauses(self) -> list[Pause]:
+        """When the run waited by its own will, in the order in which that began."""
+        return self._pauses.told(lambda event_id: self._resumed(event_id) or self.ended_at)
 
     def _called_at(self, event: HistoryEvent, completion: int) -> datetime:
         """When the agent's code called what a turn scheduled.
@@ -268,20 +267,25 @@ class Timeline:
         task = self._task_of_completion.get(completion)
         if task is None:
             return scheduled_at
-        ends = (_Inline.of(marker).complete_at for marker in self._markers_of(completion))
+        ends = (marker.complete_at for marker in self._markers_by_completion.get(completion, ()))
         return max((end for end in ends if task.started_at <= end <= scheduled_at), default=task.started_at)
 
-    def _markers_of(self, completion: int) -> list[HistoryEvent]:
-        return [
-            marker
-            for marker in self._markers
-            if marker.marker_recorded_event_attributes.workflow_task_completed_event_id == completion
-        ]
+    @cached_property
+    def _markers_by_completion(self) -> dict[int, list[InlineMarker]]:
+        found: dict[int, list[InlineMarker]] = {}
+        for marker in self._markers:
+            found.setdefault(marker.completion, []).append(marker)
+        return found
 
     def _next_task(self, event_id: int) -> WorkflowTask | None:
         """The first turn after an event."""
         index = bisect_left(self._tasks, event_id, key=lambda task: task.started_event)
         return self._tasks[index] if index < len(self._tasks) else None
+
+    def _resumed(self, event_id: int) -> datetime | None:
+        """When the agent's code next ran after an event."""
+        task = self._next_task(event_id)
+        return task.started_at if task else None
 
     def _queued_step(self, queued: _Queued) -> Step:
         scheduled = queued.event.activity_task_scheduled_event_attributes
@@ -321,35 +325,25 @@ class Timeline:
         )
 
     def _inline_steps(self) -> Iterator[Step]:
-        """The SDK writes no duration; it is ``complete_time`` minus workflow time at scheduling.
-
-        Workflow time stands still between activations. So at scheduling it was the start of
-        the workflow task, or the ``complete_time`` of the step whose end led to this one: the
-        latest that had ended by then.
-        """
-        ended: list[tuple[datetime, datetime]] = []
-        inline = sorted((_Inline.of(event) for event in self._markers), key=lambda one: one.scheduled_at)
-        for one in inline:
-            bases = [task.started_at for task in self._tasks if task.started_at <= one.complete_at]
-            bases += [complete for end, complete in ended if end <= one.scheduled_at]
-            base = max(bases, default=one.complete_at)
-            took = one.complete_at - base
-            ended.append((one.scheduled_at + took, one.complete_at))
+        turns = [task.started_at for task in self._tasks]
+        for times in inline_times(self._markers, turns):
+            marker, timing = times.marker, times.marker.timing
+            took_ms = times.took / timedelta(milliseconds=1)
             yield Step(
-                name=one.step,
+                name=marker.step,
                 place=self.plan.home if self.plan else None,
                 dispatch="inline",
-                began_at=base,
-                scheduled_at=base,
-                closed_at=one.complete_at,
-                ended_at=one.complete_at,
-                attempts=one.attempts,
-                predicted_ms=self._predicted_inline_ms(one.step),
-                parts=inline_parts(took / timedelta(milliseconds=1), one.timing, one.attempts),
-                timing=one.timing,
-                error=one.error,
+                began_at=times.began_at,
+                scheduled_at=times.began_at,
+                closed_at=marker.complete_at,
+                ended_at=marker.complete_at,
+                attempts=marker.attempts,
+                predicted_ms=self._predicted_inline_ms(marker.step),
+                parts=inline_parts(took_ms, timing, marker.attempts, times.skew_ms),
+                timing=timing,
+                error=marker.error,
                 sequence=None,
-                activity_id=one.activity_id,
+                activity_id=marker.activity_id,
             )
 
     def _predicted_inline_ms(self, step: str) -> float | None:
@@ -359,62 +353,10 @@ class Timeline:
         return planned.chosen.cost.predicted_ms
 
 
-@dataclass(frozen=True)
-class _Inline:
-    """An inline step as its marker tells it."""
-
-    step: str
-    activity_id: str
-    attempts: int
-    scheduled_at: datetime
-    """By the clock of the worker."""
-
-    complete_at: datetime
-    """Workflow time when it was scheduled plus how long it took: the SDK's ``complete_time``."""
-
-    timing: StepTiming | None
-    error: str | None
-
-    @classmethod
-    def of(cls, event: HistoryEvent) -> _Inline:
-        marker = event.marker_recorded_event_attributes
-        data: dict[str, Any] = json.loads(marker.details["data"].payloads[0].data)
-        results: list[Payload] = []
-        if "result" in marker.details:
-            results.extend(marker.details["result"].payloads)
-        return cls(
-            step=str(data["activity_type"]),
-            activity_id=str(data["activity_id"]),
-            attempts=int(data["attempt"]),
-            scheduled_at=_core_time(data["original_schedule_time"]),
-            complete_at=_core_time(data["complete_time"]),
-            timing=timing_of(results[0]) if results else None,
-            error=error_text(marker.failure) if marker.HasField("failure") else None,
-        )
+_REFUSED = "START_CHILD_WORKFLOW_EXECUTION_FAILED_CAUSE_"
 
 
-_CLOSED = {
-    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED: "completed",
-    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED: "failed",
-    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TIMED_OUT: "timed out",
-    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CANCELED: "canceled",
-    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED: "terminated",
-    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW: "continued as new",
-}
-
-
-def error_text(failure: Failure | None) -> str | None:
-    """Type and message of what ended a step or a run; None where nothing did."""
-    if failure is None:
-        return None
-    innermost = failure
-    while innermost.HasField("cause"):
-        innermost = innermost.cause
-    kind = innermost.application_failure_info.type or "Timeout" * innermost.HasField("timeout_failure_info")
-    return f"{kind}: {innermost.message}" if kind else innermost.message
-
-
-def _assignment(event: HistoryEvent) -> Any:
+def _assignment(event: HistoryEvent) -> Assignment | None:
     try:
         return assignment_of(event.activity_task_scheduled_event_attributes.header.fields)
     except ConfigurationError:
@@ -423,9 +365,3 @@ def _assignment(event: HistoryEvent) -> Any:
 
 def _time(event: HistoryEvent) -> datetime:
     return event.event_time.ToDatetime(tzinfo=UTC)
-
-
-def _core_time(value: Any) -> datetime:
-    """Time as the SDK's core writes it into the marker: seconds and nanoseconds."""
-    seconds, nanos = int(value["seconds"]), int(value["nanos"])
-    return datetime.fromtimestamp(seconds, UTC) + timedelta(microseconds=nanos / 1000)

@@ -128,9 +128,15 @@ async def test_a_run_that_goes_on_says_what_it_waits_for(traced: EdgeClient) -> 
     async with asyncio.timeout(20):
         while not (found := await trace_of(traced, waiting.id)).steps:
             await asyncio.sleep(0.05)
-    assert found.waits_for == ()
+    assert found.waits_for == ("a signal or an update",)
     await waiting.handle.signal(Waiting.end)
     assert await waiting.result() == 1
+    found = await trace_of(traced, waiting.id)
+    (pause,) = found.pauses
+    assert (pause.kind, pause.name, pause.on_critical_path) == ("message", "signal end", True)
+    assert pause.wall_ms is not None
+    assert found.orchestration_ms is not None
+    assert found.orchestration_ms < found.wall_ms - pause.wall_ms
 
 
 async def test_an_ordinary_run_has_a_waterfall_without_receipts(traced: EdgeClient) -> None:
