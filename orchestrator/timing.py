@@ -11,9 +11,9 @@ import threading
 import time
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError, computed_field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, computed_field
 from temporalio.api.common.v1 import Payload
 
 TIMING = "edgeward-timing"
@@ -21,6 +21,9 @@ TIMING = "edgeward-timing"
 
 MAX_CALLS = 32
 """Of one step that are told: about 5 KiB beside its result."""
+
+Milliseconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+"""No damaged word of a worker makes a bar that is negative or endless."""
 
 
 class CallTiming(BaseModel):
@@ -40,11 +43,11 @@ class CallTiming(BaseModel):
     began_ms: float | None = None
     """Since the step's body began."""
 
-    took_ms: float
-    connect_ms: float | None = None
+    took_ms: Milliseconds
+    connect_ms: Milliseconds | None = None
     """Opening the connection; None where a kept one was used, or where nothing tells."""
 
-    first_token_ms: float | None = None
+    first_token_ms: Milliseconds | None = None
     """From the request to the first piece of a streamed answer, the connection included."""
 
     input_tokens: int | None = None
@@ -79,11 +82,11 @@ class StepTiming(BaseModel):
     region: str
     """Where the worker runs: the place, if all is well."""
 
-    started_at: float
+    started_at: Annotated[float, Field(allow_inf_nan=False)]
     """When the body began, in seconds since 1970 on the worker's clock."""
 
-    execution_ms: float
-    attempt_scheduled_at: datetime | None = None
+    execution_ms: Milliseconds
+    attempt_scheduled_at: AwareDatetime | None = None
     """When the server scheduled this attempt, on its clock. Only of a repeated one: history tells
     the first."""
 
