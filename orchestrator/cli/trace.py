@@ -24,7 +24,7 @@ from orchestrator.dispatch import connect_cell
 from orchestrator.errors import ConfigurationError, RunNotFoundError
 from orchestrator.placement import Candidate
 from orchestrator.topology import Cell, Topology
-from orchestrator.trace import PARTS, RunTrace, StepTrace, read_run
+from orchestrator.trace import PARTS, Pause, RunTrace, Slowest, StepTrace, find_run
 
 WIDTH = 48
 """Characters of the waterfall."""
@@ -32,11 +32,16 @@ WIDTH = 48
 LETTERS: dict[str, str] = dict(zip(PARTS, "drqvXb", strict=True))
 """What stands for each part in it: dispatch, retries, queue wait, delivery, execution, way back."""
 
+PAUSED = "."
+"""What stands for the time in which a run waited by its own will."""
+
 CELL_WITHIN = timedelta(seconds=5)
 
 
 def trace(
-    run: Annotated[str, typer.Argument(help="The workflow id of a run, as `edgeward run` prints it.")],
+    run: Annotated[
+        str, typer.Argument(help="A run's workflow id, as `edgeward run` prints it, or Temporal's run id.")
+    ],
     why: Annotated[
         str | None, typer.Option("--why", help="The receipt of one step: its candidates and what it cost.")
     ] = None,
@@ -61,36 +66,48 @@ async def _trace(topology: Topology, workflow_id: str, why: str | None, output: 
         _draw(found)
 
 
-async def _found(topology: Topology, workflow_id: str) -> RunTrace:
+async def _found(topology: Topology, name: str) -> RunTrace:
     """The run, in whichever cell has it.
 
     Raises:
         RunNotFoundError: No cell that answered has it.
     """
-    answers = await asyncio.gather(*(_look_in(cell, workflow_id) for cell in topology.cells))
+    answers = await asyncio.gather(*(_look_in(cell, name) for cell in topology.cells))
     found = [answer for answer in answers if isinstance(answer, RunTrace)]
-    away = [answer for answer in answers if isinstance(answer, str)]
-    for reason in away:
-        note(reason)
+    for answer in answers:
+        if isinstance(answer, str):
+            note(answer)
     if found:
         return max(found, key=lambda run: run.started_at)
-    where = f"none of {len(topology.cells)} cells" if not away else "none of the cells that answered"
+    asked = [cell.name for cell, answer in zip(topology.cells, answers, strict=True) if answer is None]
+    away = [cell.name for cell, answer in zip(topology.cells, answers, strict=True) if answer is not None]
+    where = f"unknown in {_cells(asked)}" if asked else "no cell answers"
+    also = f"; not asked: {_cells(away)}" if asked and away else ""
     raise RunNotFoundError(
-        f"run {workflow_id}: {where} knows it; its id is what `edgeward run` printed first"
+        f"run {name}: {where}{also}; its id is what `edgeward run` printed first, and a history is deleted "
+        "some time after its run has ended"
     )
 
 
-async def _look_in(cell: Cell, workflow_id: str) -> RunTrace | str | None:
+async def _look_in(cell: Cell, name: str) -> RunTrace | str | None:
     """The run, or why the cell cannot tell; None if it does not know it."""
     try:
         async with asyncio.timeout(CELL_WITHIN.total_seconds()):
             client: Client = await connect_cell(cell)
-            return await read_run(client, workflow_id)
+            run = await find_run(client, name)
     except RunNotFoundError:
         return None
-    except (RuntimeError, RPCError, TimeoutError) as error:
-        reason = str(error).splitlines()[0] if str(error) else "no answer"
-        return f"cell {cell.name} is left out: {reason[:160]}"
+    except TimeoutError:
+        reason = f"no answer within {CELL_WITHIN.total_seconds():g} s"
+    except (RuntimeError, RPCError, ConfigurationError) as error:
+        reason = (str(error).splitlines() or ["no answer"])[0][:160]
+    else:
+        return run if run.cell else run.model_copy(update={"cell": cell.name})
+    return f"cell {cell.name} is left out: {reason}"
+
+
+def _cells(names: list[str]) -> str:
+    return f"cell{'s' * (len(names) > 1)} {', '.join(names)}"
 
 
 def _draw(run: RunTrace) -> None:
@@ -99,18 +116,22 @@ def _draw(run: RunTrace) -> None:
     print(f"{run.status}{end} · {run.wall_ms:,.0f} ms" + _predicted(run.predicted_ms))
     if run.home:
         print(f"home {run.home} · cell {run.cell} · from {run.origin} · residency {run.residency}")
+    else:
+        print(f"cell {run.cell}")
     for agent in run.all_agents():
         print()
         _draw_agent(agent, run)
     print()
     print(
         "  ".join(f"{letter} {part.replace('_', ' ')}" for part, letter in LETTERS.items())
-        + "  * critical path"
+        + f"  {PAUSED} pause  * critical path"
     )
     if run.orchestration_ms is not None:
         print(f"orchestration on the critical path: {run.orchestration_ms:,.0f} of {run.wall_ms:,.0f} ms")
     for waiting in run.waits_for:
         print(f"waits for {waiting}")
+    if run.slowest is not None:
+        print(_slowest(run.slowest))
     for agent in run.all_agents():
         for remark in agent.notes:
             note(f"{agent.agent}: {remark}")
@@ -119,30 +140,60 @@ def _draw(run: RunTrace) -> None:
 def _draw_agent(agent: RunTrace, run: RunTrace) -> None:
     began = run.started_at
     span_ms = max(run.wall_ms, 1.0)
+    title = f"{agent.agent} · home {agent.home or '–'} · {agent.wall_ms:,.0f} ms" + (
+        f", {agent.start_ms:,.0f} until its first turn" if agent.start_ms is not None else ""
+    )
+    rows: list[StepTrace | Pause] = sorted([*agent.steps, *agent.pauses], key=lambda row: row.began_at)
+    if not rows:
+        print(f"{title} · {agent.status}, no steps")
+        return
     table(
-        f"{agent.agent} · home {agent.home or '–'} · {agent.wall_ms:,.0f} ms"
-        + (f", {agent.start_ms:,.0f} until its first turn" if agent.start_ms is not None else ""),
+        title,
         ["", "step", "place", "dispatch", "tries", "predicted ms", "wall ms", "body ms", "waterfall"],
         (
-            (
-                "*" if step.on_critical_path else "",
-                step.step + (f" ✗ {step.error}" if step.error else ""),
-                step.place,
-                step.dispatch,
-                step.attempts,
-                step.predicted_ms,
-                step.wall_ms,
-                step.parts.execution_ms if step.parts else None,
-                _bar(step, began, span_ms),
-            )
-            for step in agent.steps
+            _step_row(row, began, span_ms) if isinstance(row, StepTrace) else _pause_row(row, began, span_ms)
+            for row in rows
         ),
     )
 
 
+def _step_row(step: StepTrace, began: datetime, span_ms: float) -> tuple[object, ...]:
+    return (
+        "*" if step.on_critical_path else "",
+        step.step + (f" ✗ {step.error}" if step.error else ""),
+        step.place,
+        step.dispatch,
+        step.attempts,
+        step.predicted_ms,
+        step.wall_ms,
+        step.parts.execution_ms if step.parts else None,
+        _bar(step, began, span_ms),
+    )
+
+
+def _pause_row(pause: Pause, began: datetime, span_ms: float) -> tuple[object, ...]:
+    bar = "…" if pause.wall_ms is None else PAUSED * max(1, round(pause.wall_ms / span_ms * WIDTH))
+    return (
+        "*" if pause.on_critical_path else "",
+        pause.name,
+        None,
+        pause.kind,
+        None,
+        None,
+        pause.wall_ms,
+        None,
+        " " * _at(pause.began_at, began, span_ms) + bar,
+    )
+
+
+def _at(moment: datetime, began: datetime, span_ms: float) -> int:
+    """Where on the waterfall a moment is."""
+    return min(WIDTH - 1, max(0, int((moment - began) / timedelta(milliseconds=1) / span_ms * WIDTH)))
+
+
 def _bar(step: StepTrace, began: datetime, span_ms: float) -> str:
     """The step on the run's time, a letter a part."""
-    at = int((step.began_at - began) / timedelta(milliseconds=1) / span_ms * WIDTH)
+    at = _at(step.began_at, began, span_ms)
     if step.parts is None:
         return " " * at + "…"
     drawn = ""
@@ -222,6 +273,15 @@ def _regret_text(regret_ms: float | None) -> str:
     if regret_ms is None:
         return " · there was no other place"
     return f" · regret {regret_ms:+,.0f} ms against the best other place as predicted"
+
+
+def _slowest(found: Slowest) -> str:
+    where = f" in {found.place}" if found.place else ""
+    what = {
+        "pause": f"waiting for {found.name}",
+        "start": f"start of {found.name}{where}",
+    }.get(found.part, f"{found.part.replace('_', ' ')} of {found.name}{where}")
+    return f"slowest: {what}, {found.took_ms:,.0f} ms of {found.of_ms:,.0f}"
 
 
 def _text(took_ms: float | None) -> str:
