@@ -31,7 +31,7 @@ ALLOWED: dict[str, set[str]] = {
     "calls": AUTHORS - {"calls"},
     "application": AUTHORS,
     "telemetry": {"context", "errors"},
-    "backends": {"topology", "context", "errors", "timing"},
+    "backends": {"topology", "context", "errors", "timing", "telemetry"},
     "fleet": {"telemetry"} | NAMES | PLACEMENT,
     "dispatch": DISPATCH - {"dispatch"},
     "trace": DISPATCH,

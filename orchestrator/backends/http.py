@@ -10,15 +10,16 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
 import httpx
 from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
 
 from orchestrator.backends.endpoint import Endpoint
+from orchestrator.backends.observed import Call, ConnectionWatch
 from orchestrator.context import current_step
 from orchestrator.errors import (
     BackendError,
@@ -96,22 +97,6 @@ def _within_the_step(timeout: timedelta | None) -> timedelta:
     return left if timeout is None else min(timeout, left)
 
 
-@dataclass
-class _Connection:
-    """Whether a request opened a connection of its own or took one from the pool."""
-
-    opened: bool = False
-    answered: bool = field(default=False)
-
-    async def trace(self, event: str, info: Mapping[str, Any]) -> None:
-        """Called by httpcore at each thing that it does."""
-        del info
-        if event.startswith("connection.connect"):
-            self.opened = True
-        if event.endswith("receive_response_headers.complete"):
-            self.answered = True
-
-
 class HttpEndpoint:
     """Requests to one offer's endpoint."""
 
@@ -148,6 +133,7 @@ class HttpEndpoint:
         headers: Mapping[str, str] | None = None,
         repeatable: bool = True,
         also: Collection[int] = (),
+        call: Call | None = None,
     ) -> Body:
         """Sends a request and reads the whole answer.
 
@@ -159,12 +145,13 @@ class HttpEndpoint:
             headers: Further headers.
             repeatable: Whether the request may be sent again when a pooled connection died under it.
             also: HTTP statuses that are answers too, for the caller to read.
+            call: What the request belongs to; it is told of connections and repetitions.
 
         Raises:
             BackendError: It failed; the class says how.
         """
         async with self.open(
-            method, url, deadline, json=json, headers=headers, repeatable=repeatable, also=also
+            method, url, deadline, json=json, headers=headers, repeatable=repeatable, also=also, call=call
         ) as response:
             with self.mapped(deadline):
                 async with deadline.wait():
@@ -182,6 +169,7 @@ class HttpEndpoint:
         headers: Mapping[str, str] | None = None,
         repeatable: bool = True,
         also: Collection[int] = (),
+        call: Call | None = None,
     ) -> AsyncGenerator[httpx.Response]:
         """Sends a request; the block reads the successful answer's body.
 
@@ -190,7 +178,7 @@ class HttpEndpoint:
         """
         with self.mapped(deadline):
             async with deadline.wait():
-                response = await self._send(method, url, json, headers or {}, repeatable)
+                response = await self._send(method, url, json, headers or {}, repeatable, call)
         try:
             if not response.is_success and response.status_code not in also:
                 raise await self._failure(response, deadline)
@@ -199,23 +187,32 @@ class HttpEndpoint:
             await response.aclose()
 
     async def _send(
-        self, method: str, url: httpx.URL, json: object, headers: Mapping[str, str], repeatable: bool
+        self,
+        method: str,
+        url: httpx.URL,
+        json: object,
+        headers: Mapping[str, str],
+        repeatable: bool,
+        call: Call | None,
     ) -> httpx.Response:
+        traced = call.headers() if call is not None else {}
         while True:
-            connection = _Connection()
+            watch = ConnectionWatch(call)
             request = self._client.build_request(
                 method,
                 url,
                 json=json,
-                headers={**headers, **self.headers()},
-                extensions={"trace": connection.trace},
+                headers={**headers, **traced, **self.headers()},
+                extensions={"trace": watch.trace},
             )
             try:
                 return await self._client.send(request, stream=True)
             except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
-                if connection.opened or connection.answered or not repeatable:
+                if watch.opened or watch.answered or not repeatable:
                     raise
-                # Each round drops one dead connection, so that a restarted endpoint costs no step.
+            # Each round drops one dead connection, so that a restarted endpoint costs no step.
+            if call is not None:
+                call.sent_again()
 
     @contextmanager
     def mapped(self, deadline: Deadline, *, streaming: bool = False) -> Generator[None]:

@@ -11,10 +11,11 @@ from typing import Any, Literal, Unpack
 
 import httpx
 
-from orchestrator.backends import sse
+from orchestrator.backends import contents, sse
 from orchestrator.backends.endpoint import Endpoint
 from orchestrator.backends.http import Deadline, HttpEndpoint, bounded
-from orchestrator.backends.messages import Completion, Message, Piece, Usage
+from orchestrator.backends.messages import Completion, Message, Piece
+from orchestrator.backends.observed import Call
 from orchestrator.backends.openai_format import (
     ArgumentsError,
     CallAssembly,
@@ -24,7 +25,9 @@ from orchestrator.backends.openai_format import (
     ChatResponse,
     EmbeddingResponse,
     ModelList,
+    TokenUsage,
 )
+from orchestrator.backends.operations import minor_operation, model_operation
 from orchestrator.backends.shapes import ShapeError, parsed_as
 from orchestrator.context import emit
 from orchestrator.errors import (
@@ -35,6 +38,7 @@ from orchestrator.errors import (
     SchemaViolationError,
     StreamInterruptedError,
 )
+from orchestrator.telemetry import names
 
 Purpose = Literal["query", "passage"]
 """What a text is embedded for: to ask with, or to be found."""
@@ -55,6 +59,9 @@ class Model:
         self._http = HttpEndpoint(endpoint, client)
         self._model = endpoint.target
         self._takes_purpose = True
+        self._chat = model_operation(endpoint, "model", names.CHAT)
+        self._embeddings = model_operation(endpoint, "embedding", names.EMBEDDINGS)
+        self._models = minor_operation(endpoint, "model", "models")
 
     async def chat(self, messages: Sequence[Message], **options: Unpack[ChatOptions]) -> Completion:
         """The model's answer to a conversation.
@@ -69,17 +76,18 @@ class Model:
         """
         request = ChatRequest(**options)
         deadline = Deadline(request.timeout)
-        body = await self._http.request(
-            "POST",
-            self._http.url("/chat/completions"),
-            deadline,
-            json=request.body(self._model, messages, stream=False),
-        )
-        response = self._http.parsed(ChatResponse, body.content)
-        try:
-            completion = response.completion()
-        except ArgumentsError as error:
-            raise self._http.error(SchemaViolationError, str(error)) from None
+        asked = request.body(self._model, messages, stream=False)
+        with Call(self._chat) as call:
+            _tell_request(call, request, messages, stream=False)
+            url = self._http.url("/chat/completions")
+            body = await self._http.request("POST", url, deadline, json=asked, call=call)
+            response = self._http.parsed(ChatResponse, body.content)
+            _tell_usage(call, response.usage)
+            try:
+                completion = response.completion()
+            except ArgumentsError as error:
+                raise self._http.error(SchemaViolationError, str(error)) from None
+            _tell_answer(call, completion, completion.text)
         return self._checked(completion, request)
 
     async def stream(
@@ -143,9 +151,13 @@ class Model:
         """
         deadline = Deadline(timeout)
         vectors: list[list[float]] = []
-        for start in range(0, len(texts), EMBEDDINGS_PER_REQUEST):
-            batch = list(texts[start : start + EMBEDDINGS_PER_REQUEST])
-            vectors += await self._embedded(batch, purpose, deadline)
+        if not texts:
+            return vectors
+        with Call(self._embeddings) as call:
+            for start in range(0, len(texts), EMBEDDINGS_PER_REQUEST):
+                batch = list(texts[start : start + EMBEDDINGS_PER_REQUEST])
+                vectors += await self._embedded(batch, purpose, deadline, call)
+            call.describe({names.EMBEDDINGS_DIMENSION_COUNT: len(vectors[0])})
         return vectors
 
     async def models(self, *, timeout: timedelta | None = None) -> list[str]:
@@ -154,7 +166,9 @@ class Model:
         Raises:
             BackendError: The endpoint failed; the class says how.
         """
-        body = await self._http.request("GET", self._http.url("/models"), Deadline(timeout))
+        deadline = Deadline(timeout)
+        with Call(self._models) as call:
+            body = await self._http.request("GET", self._http.url("/models"), deadline, call=call)
         return [model.id for model in self._http.parsed(ModelList, body.content).data]
 
     async def health(self, *, timeout: timedelta = HEALTH_TIMEOUT) -> bool:
@@ -174,20 +188,24 @@ class Model:
             return False
         return True
 
-    async def _embedded(self, texts: list[str], purpose: Purpose, deadline: Deadline) -> list[list[float]]:
+    async def _embedded(
+        self, texts: list[str], purpose: Purpose, deadline: Deadline, call: Call
+    ) -> list[list[float]]:
         url = self._http.url("/embeddings")
         body: dict[str, Any] = {"model": self._model, "input": texts, "encoding_format": "float"}
-        if self._takes_purpose:
-            try:
-                answer = await self._http.request("POST", url, deadline, json={**body, "input_type": purpose})
-            except BackendRefusedError as error:
-                if error.status not in {400, 422}:
-                    raise
-                answer = await self._http.request("POST", url, deadline, json=body)
-                self._takes_purpose = False
-        else:
-            answer = await self._http.request("POST", url, deadline, json=body)
-        data = sorted(self._http.parsed(EmbeddingResponse, answer.content).data, key=lambda item: item.index)
+        with_purpose = {**body, "input_type": purpose} if self._takes_purpose else body
+        try:
+            answer = await self._http.request("POST", url, deadline, json=with_purpose, call=call)
+        except BackendRefusedError as error:
+            if not self._takes_purpose or error.status not in {400, 422}:
+                raise
+            call.sent_again()
+            answer = await self._http.request("POST", url, deadline, json=body, call=call)
+            self._takes_purpose = False
+        response = self._http.parsed(EmbeddingResponse, answer.content)
+        call.answered_by(response.model or "")
+        _tell_usage(call, response.usage)
+        data = sorted(response.data, key=lambda item: item.index)
         if [item.index for item in data] != list(range(len(texts))):
             raise self._http.error(
                 MalformedResponseError, f"{len(data)} embeddings for {len(texts)} texts, or not one for each"
@@ -212,18 +230,23 @@ class Model:
         deadline = Deadline(request.timeout)
         body = request.body(self._model, messages, stream=True)
         url = self._http.url("/chat/completions")
-        async with self._http.open("POST", url, deadline, json=body) as response:
-            if not response.headers.get("content-type", "").startswith("text/event-stream"):
-                raise self._http.error(MalformedResponseError, "the answer is no stream of events")
-            assembly = _Assembly(self._http)
-            chunks = bounded(response.aiter_bytes(), self._http, deadline)
-            async for event in self._events(chunks):
-                if event.strip() == b"[DONE]":
-                    break
-                piece = assembly.add(event)
-                if piece is not None:
-                    yield piece
-            yield assembly.last()
+        with Call(self._chat) as call:
+            _tell_request(call, request, messages, stream=True)
+            async with self._http.open("POST", url, deadline, json=body, call=call) as response:
+                if not response.headers.get("content-type", "").startswith("text/event-stream"):
+                    raise self._http.error(MalformedResponseError, "the answer is no stream of events")
+                assembly = _Assembly(self._http, call)
+                chunks = bounded(response.aiter_bytes(), self._http, deadline)
+                async for event in self._events(chunks):
+                    if event.strip() == b"[DONE]":
+                        break
+                    piece = assembly.add(event)
+                    if piece is not None:
+                        yield piece
+                last = assembly.last()
+            _tell_usage(call, assembly.usage)
+            _tell_answer(call, last, "".join(assembly.text))
+        yield last
 
     async def _events(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         try:
@@ -238,11 +261,18 @@ class _Assembly:
     """Reads the events of one stream and remembers what its last piece needs."""
 
     http: HttpEndpoint
+    call: Call
     calls: CallAssembly = field(default_factory=CallAssembly)
+    text: list[str] = field(default_factory=list[str])
+    """Kept only where a span may carry it."""
+
     finish_reason: str | None = None
-    usage: Usage | None = None
+    usage: TokenUsage | None = None
     model: str = ""
     id: str = ""
+
+    def __post_init__(self) -> None:
+        self._keeps_text = self.call.recorded and contents.captured()
 
     def add(self, event: bytes) -> Piece | None:
         chunk = self.http.parsed(ChatChunk, event)
@@ -251,13 +281,17 @@ class _Assembly:
         self.model = chunk.model or self.model
         self.id = chunk.id or self.id
         if chunk.usage is not None:
-            self.usage = chunk.usage.value()
+            self.usage = chunk.usage
         if not chunk.choices:
             return None
         choice = chunk.choices[0]
         self.finish_reason = choice.finish_reason or self.finish_reason
         self.calls.add(choice.delta.tool_calls or ())
         text = choice.delta.content
+        if text or choice.delta.tool_calls:
+            self.call.first_piece()
+        if text and self._keeps_text:
+            self.text.append(text)
         return Piece(text=text, model=self.model, id=self.id) if text else None
 
     def last(self) -> Piece:
@@ -270,7 +304,7 @@ class _Assembly:
         return Piece(
             tool_calls=calls,
             finish_reason=self.finish_reason,
-            usage=self.usage,
+            usage=self.usage.value() if self.usage else None,
             model=self.model,
             id=self.id,
         )
@@ -283,3 +317,38 @@ class _Assembly:
         return self.http.error(
             BackendFaultError, f"the endpoint failed while it answered ({words or 'no reason'})"
         )
+
+
+def _tell_request(call: Call, request: ChatRequest, messages: Sequence[Message], *, stream: bool) -> None:
+    if not call.recorded:
+        return
+    call.describe(
+        {
+            names.REQUEST_MAX_TOKENS: request.max_tokens,
+            names.REQUEST_TEMPERATURE: request.temperature,
+            names.REQUEST_SEED: request.seed,
+            names.REQUEST_STREAM: stream or None,
+            names.INPUT_MESSAGES: contents.asked(messages) if contents.captured() else None,
+        }
+    )
+
+
+def _tell_usage(call: Call, usage: TokenUsage | None) -> None:
+    if usage is None:
+        return
+    call.used(usage.prompt_tokens, usage.completion_tokens)
+    call.describe({names.USAGE_CACHE_READ_INPUT_TOKENS: usage.cached_tokens})
+
+
+def _tell_answer(call: Call, answer: Completion | Piece, text: str) -> None:
+    call.answered_by(answer.model)
+    if not call.recorded:
+        return
+    said = contents.answered(text, answer.tool_calls, answer.finish_reason) if contents.captured() else None
+    call.describe(
+        {
+            names.RESPONSE_ID: answer.id or None,
+            names.RESPONSE_FINISH_REASONS: [answer.finish_reason] if answer.finish_reason else None,
+            names.OUTPUT_MESSAGES: said,
+        }
+    )

@@ -142,11 +142,24 @@ class _Call(_Read):
     function: _Function = Field(default_factory=_Function)
 
 
-class _Usage(_Read):
+class _PromptTokens(_Read):
+    cached_tokens: int | None = None
+
+
+class TokenUsage(_Read):
+    """What an endpoint says that a request used."""
+
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    prompt_tokens_details: _PromptTokens | None = None
+
+    @property
+    def cached_tokens(self) -> int | None:
+        """Of those that were read, what the endpoint had kept from an earlier request."""
+        return self.prompt_tokens_details.cached_tokens if self.prompt_tokens_details else None
 
     def value(self) -> Usage:
+        """As users see it."""
         return Usage(prompt_tokens=self.prompt_tokens or 0, completion_tokens=self.completion_tokens or 0)
 
 
@@ -166,7 +179,7 @@ class ChatResponse(_Read):
     id: str | None = None
     model: str | None = None
     choices: list[_Choice] = Field(min_length=1)
-    usage: _Usage | None = None
+    usage: TokenUsage | None = None
 
     def completion(self) -> Completion:
         """As users see it.
@@ -211,7 +224,7 @@ class ChatChunk(_Read):
     id: str | None = None
     model: str | None = None
     choices: list[_ChunkChoice] | None = None
-    usage: _Usage | None = None
+    usage: TokenUsage | None = None
     error: _StreamError | None = None
 
 
@@ -224,6 +237,8 @@ class EmbeddingResponse(_Read):
     """The answer to a request for embeddings."""
 
     data: list[_Embedding]
+    model: str | None = None
+    usage: TokenUsage | None = None
 
 
 class _Model(_Read):

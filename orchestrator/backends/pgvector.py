@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 import psycopg
 import psycopg_pool
+from opentelemetry.trace import SpanKind
 from psycopg import errors, sql
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.types.json import Jsonb
 
 from orchestrator.backends.collections import Hit, Point, checked_points, checked_search
 from orchestrator.backends.endpoint import Endpoint
 from orchestrator.backends.http import Deadline
+from orchestrator.backends.observed import Call
+from orchestrator.backends.operations import Operation, Store, retrieval_operation, store_operation
 from orchestrator.errors import (
     BackendError,
     BackendFaultError,
@@ -25,6 +31,7 @@ from orchestrator.errors import (
     BackendUnreachableError,
     Recovery,
 )
+from orchestrator.telemetry import names
 
 ResultT = TypeVar("ResultT")
 
@@ -34,6 +41,8 @@ MAX_CONNECTIONS = 16
 
 _MAX_INDEXED_DIMENSIONS = 2000
 """What pgvector's graph takes; longer vectors are searched one by one."""
+
+_POSTGRESQL_PORT = 5432
 
 _Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 _Pool = psycopg_pool.AsyncConnectionPool[_Connection]
@@ -50,6 +59,19 @@ class PgvectorCollection:
         self._table = sql.Identifier(*endpoint.target.split("."))
         self._pool: _Pool | None = None
         self._opening = asyncio.Lock()
+        self._seen: WeakSet[_Connection] = WeakSet()
+        store = _store(endpoint)
+        self._retrieval = retrieval_operation(endpoint, store)
+        self._search, self._upsert, self._get, self._delete, self._count = (
+            store_operation(endpoint, store, name, command)
+            for name, command in (
+                ("search", "SELECT"),
+                ("upsert", "INSERT"),
+                ("get", "SELECT"),
+                ("delete", "DELETE"),
+                ("count", "SELECT"),
+            )
+        )
 
     async def search(
         self, vector: Sequence[float], *, limit: int = 5, where: Mapping[str, str] | None = None
@@ -67,7 +89,9 @@ class PgvectorCollection:
             "SELECT id, 1 - (embedding <=> %s::vector), payload FROM {} {} "
             "ORDER BY embedding <=> %s::vector LIMIT %s"
         ).format(self._table, only)
-        rows = await self._rows(query, [*values, _text(vector), limit])
+        with Call(self._retrieval) as retrieval:
+            retrieval.describe({names.RETRIEVAL_TOP_K: limit})
+            rows = await self._rows(query, [*values, _text(vector), limit], self._search, retrieval)
         return [Hit(id=row[0], score=row[1], payload=row[2]) for row in rows]
 
     async def upsert(self, points: Sequence[Point], *, create: bool = False) -> None:
@@ -87,14 +111,14 @@ class PgvectorCollection:
                     await self._create(connection, size)
                 await cursor.executemany(query, rows)
 
-        await self._run(write)
+        await self._run(write, self._upsert)
 
     async def get(self, ids: Sequence[str]) -> list[Point]:
         """See ``Collection.get``."""
         query = sql.SQL("SELECT id, embedding::real[], payload FROM {} WHERE id = ANY(%s)").format(
             self._table
         )
-        rows = await self._rows(query, [list(ids)])
+        rows = await self._rows(query, [list(ids)], self._get)
         points = {row[0]: Point(id=row[0], vector=tuple(row[1]), payload=row[2]) for row in rows}
         return [points[identity] for identity in ids if identity in points]
 
@@ -105,11 +129,12 @@ class PgvectorCollection:
         async def write(connection: _Connection) -> None:
             await connection.execute(query, [list(ids)])
 
-        await self._run(write)
+        await self._run(write, self._delete)
 
     async def count(self) -> int:
         """See ``Collection.count``."""
-        rows = await self._rows(sql.SQL("SELECT count(*) FROM {}").format(self._table), [])
+        query = sql.SQL("SELECT count(*) FROM {}").format(self._table)
+        rows = await self._rows(query, [], self._count)
         return rows[0][0]
 
     async def aclose(self) -> None:
@@ -136,32 +161,46 @@ class PgvectorCollection:
                 ).format(name, self._table)
             )
 
-    async def _rows(self, query: sql.Composed, values: Sequence[object]) -> list[tuple[Any, ...]]:
+    async def _rows(
+        self,
+        query: sql.Composed,
+        values: Sequence[object],
+        operation: Operation,
+        part_of: Call | None = None,
+    ) -> list[tuple[Any, ...]]:
         async def read(connection: _Connection) -> list[tuple[Any, ...]]:
             cursor = await connection.execute(query, values)
             return await cursor.fetchall()
 
-        return await self._run(read)
+        return await self._run(read, operation, part_of)
 
-    async def _run(self, work: Callable[[_Connection], Awaitable[ResultT]]) -> ResultT:
+    async def _run(
+        self,
+        work: Callable[[_Connection], Awaitable[ResultT]],
+        operation: Operation,
+        part_of: Call | None = None,
+    ) -> ResultT:
         """Does something that may be done twice, as everything here may."""
         kept = self._pool is not None
-        try:
-            async with self._connection() as connection:
+        with Call(operation, part_of) as call:
+            try:
+                async with self._connection(call) as connection:
+                    return await work(connection)
+            except BackendUnreachableError:
+                if not kept or self._pool is None:
+                    raise
+            # Connections that died while idle look like this too: drop those, then try once more.
+            call.sent_again()
+            async with self._mapped(Deadline(QUERY_TIMEOUT), call):
+                await self._pool.check()
+            async with self._connection(call) as connection:
                 return await work(connection)
-        except BackendUnreachableError:
-            if not kept or self._pool is None:
-                raise
-        # Connections that died while idle look like this too: drop those, then try once more.
-        async with self._mapped(Deadline(QUERY_TIMEOUT)):
-            await self._pool.check()
-        async with self._connection() as connection:
-            return await work(connection)
 
     @asynccontextmanager
-    async def _connection(self) -> AsyncGenerator[_Connection]:
+    async def _connection(self, call: Call) -> AsyncGenerator[_Connection]:
         deadline = Deadline(QUERY_TIMEOUT)
-        async with self._mapped(deadline):
+        async with self._mapped(deadline, call):
+            began = time.monotonic()
             pool = self._pool or await self._opened()
             try:
                 connection = await pool.getconn(CONNECT_TIMEOUT.total_seconds())
@@ -169,6 +208,9 @@ class PgvectorCollection:
                 await self._probe()  # says why there is none, if the server is the reason
                 raise
             try:
+                if connection not in self._seen:
+                    self._seen.add(connection)
+                    call.connected(time.monotonic() - began)
                 async with deadline.wait():
                     yield connection
             finally:
@@ -207,7 +249,7 @@ class PgvectorCollection:
         return arguments if secret is None else {**arguments, "password": secret}
 
     @asynccontextmanager
-    async def _mapped(self, deadline: Deadline) -> AsyncGenerator[None]:
+    async def _mapped(self, deadline: Deadline, call: Call) -> AsyncGenerator[None]:
         """Turns the driver's errors into ours, without their text: it may quote what a row holds."""
         try:
             yield
@@ -219,6 +261,7 @@ class PgvectorCollection:
             seconds = deadline.timeout.total_seconds()
             raise self._error(BackendTimeoutError, f"no answer within {seconds:g} s") from None
         except psycopg.Error as error:
+            call.refused_with(error.sqlstate or "")
             raise self._typed(error) from None
 
     def _typed(self, error: psycopg.Error) -> BackendError:
@@ -267,6 +310,20 @@ _KINDS: dict[str, type[BackendError]] = {
     "42": BackendRefusedError,
 }
 """Beginnings of SQLSTATE codes. What is not here is the server's fault."""
+
+
+def _store(endpoint: Endpoint) -> Store:
+    """The database as its spans say it; the connection string itself is told to nobody."""
+    try:
+        told = conninfo_to_dict(endpoint.offer.endpoint)
+    except psycopg.ProgrammingError:
+        told = {}  # the first connection says what is wrong with it
+    address: dict[str, str | int] = {}
+    host, port, database = (str(told.get(key) or "").partition(",")[0] for key in ("host", "port", "dbname"))
+    if host:
+        address[names.SERVER_ADDRESS] = host
+        address[names.SERVER_PORT] = int(port) if port.isdecimal() else _POSTGRESQL_PORT
+    return Store(names.DB_SYSTEM_POSTGRESQL, SpanKind.CLIENT, address, database or None)
 
 
 def _recovery(state: str) -> Recovery | None:

@@ -15,9 +15,12 @@ from typing import Any, ClassVar, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import qdrant_edge
+from opentelemetry.trace import SpanKind
 
 from orchestrator.backends.collections import Hit, Point, checked_points, checked_search
 from orchestrator.backends.endpoint import Endpoint
+from orchestrator.backends.observed import Call
+from orchestrator.backends.operations import Operation, Store, retrieval_operation, store_operation
 from orchestrator.errors import (
     BackendError,
     BackendFaultError,
@@ -26,6 +29,7 @@ from orchestrator.errors import (
     ConfigurationError,
     MalformedResponseError,
 )
+from orchestrator.telemetry import names
 
 ResultT = TypeVar("ResultT")
 
@@ -107,6 +111,18 @@ class QdrantEdgeCollection:
         self._path = (path / endpoint.offer.target if endpoint.offer.target else path).resolve()
         self._shard: _Shard | None = None
         self._opening = asyncio.Lock()
+        store = Store(names.DB_SYSTEM_QDRANT, SpanKind.INTERNAL, {})
+        self._retrieval = retrieval_operation(endpoint, store)
+        self._search, self._upsert, self._get, self._delete, self._count = (
+            store_operation(endpoint, store, name, command)
+            for name, command in (
+                ("search", "query"),
+                ("upsert", "upsert"),
+                ("get", "retrieve"),
+                ("delete", "delete"),
+                ("count", "count"),
+            )
+        )
 
     async def search(
         self, vector: Sequence[float], *, limit: int = 5, where: Mapping[str, str] | None = None
@@ -119,11 +135,13 @@ class QdrantEdgeCollection:
             filter=_filter(where) if where else None,
             with_payload=True,
         )
-        found = await self._run(lambda shard: shard.shard.query(request))
-        hits: list[Hit] = []
-        for point in found:
-            identity, payload = self._told(point.payload)
-            hits.append(Hit(id=identity, score=point.score, payload=payload))
+        with Call(self._retrieval) as retrieval:
+            retrieval.describe({names.RETRIEVAL_TOP_K: limit})
+            found = await self._run(lambda shard: shard.shard.query(request), self._search, part_of=retrieval)
+            hits: list[Hit] = []
+            for point in found:
+                identity, payload = self._told(point.payload)
+                hits.append(Hit(id=identity, score=point.score, payload=payload))
         return hits
 
     async def upsert(self, points: Sequence[Point], *, create: bool = False) -> None:
@@ -148,7 +166,7 @@ class QdrantEdgeCollection:
                 shard.shard.flush()
                 shard.shard.optimize()  # builds the graph once there are enough points for one
 
-        await self._run(write, create_for=size if create else None)
+        await self._run(write, self._upsert, create_for=size if create else None)
 
     async def get(self, ids: Sequence[str]) -> list[Point]:
         """See ``Collection.get``."""
@@ -156,7 +174,7 @@ class QdrantEdgeCollection:
             return []
         wanted: list[qdrant_edge.PointId] = [_uuid(identity) for identity in ids]
         records = await self._run(
-            lambda shard: shard.shard.retrieve(wanted, with_payload=True, with_vector=True)
+            lambda shard: shard.shard.retrieve(wanted, with_payload=True, with_vector=True), self._get
         )
         points: dict[str, Point] = {}
         for record in records:
@@ -177,11 +195,12 @@ class QdrantEdgeCollection:
                 shard.shard.update(qdrant_edge.UpdateOperation.delete_points(gone))
                 shard.shard.flush()
 
-        await self._run(write)
+        await self._run(write, self._delete)
 
     async def count(self) -> int:
         """See ``Collection.count``."""
-        return await self._run(lambda shard: shard.shard.count(qdrant_edge.CountRequest(exact=True)))
+        request = qdrant_edge.CountRequest(exact=True)
+        return await self._run(lambda shard: shard.shard.count(request), self._count)
 
     async def aclose(self) -> None:
         """Gives the folder back."""
@@ -190,8 +209,19 @@ class QdrantEdgeCollection:
                 self._shard = None
                 await asyncio.to_thread(_Shards.give_back, self._path)
 
-    async def _run(self, work: Callable[[_Shard], ResultT], create_for: int | None = None) -> ResultT:
-        """Runs what blocks in a thread, with the library's untyped errors turned into ours."""
+    async def _run(
+        self,
+        work: Callable[[_Shard], ResultT],
+        operation: Operation,
+        *,
+        part_of: Call | None = None,
+        create_for: int | None = None,
+    ) -> ResultT:
+        with Call(operation, part_of):
+            return await self._in_a_thread(work, create_for)
+
+    async def _in_a_thread(self, work: Callable[[_Shard], ResultT], create_for: int | None) -> ResultT:
+        """Runs what blocks, with the library's untyped errors turned into ours."""
         try:
             shard = self._shard or await self._opened(create_for)
             return await asyncio.to_thread(work, shard)

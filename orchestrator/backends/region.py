@@ -19,7 +19,7 @@ from orchestrator.errors import ConfigurationError, OfferMissingError
 from orchestrator.topology.model import OfferKey, OfferKind, Region
 
 if TYPE_CHECKING:
-    from orchestrator.backends.mcp_tools import McpServer
+    from orchestrator.backends.mcp_session import McpServer
 
 
 class Backends:
@@ -140,7 +140,8 @@ class Backends:
         if endpoint.offer.spoken == "http":
             return HttpTool(endpoint, self._http_client())
         # Imported here: it takes a third of a second, and most workers have no such tool.
-        from orchestrator.backends.mcp_tools import McpServer, McpTool
+        from orchestrator.backends.mcp_session import McpServer
+        from orchestrator.backends.mcp_tools import McpTool
 
         offer = endpoint.offer
         address = (offer.endpoint, offer.secret_env, offer.secret_file)

@@ -10,9 +10,12 @@ from typing import Protocol
 import httpx
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from orchestrator.backends import contents
 from orchestrator.backends.endpoint import Endpoint
 from orchestrator.backends.http import Body, Deadline, HttpEndpoint
 from orchestrator.backends.messages import ToolDescription
+from orchestrator.backends.observed import Call
+from orchestrator.backends.operations import minor_operation, tool_operation
 from orchestrator.context import current_step
 from orchestrator.errors import ConfigurationError, MalformedResponseError, ToolError
 
@@ -65,10 +68,14 @@ class HttpTool:
 
     def __init__(self, endpoint: Endpoint, client: httpx.AsyncClient) -> None:
         self._http = HttpEndpoint(endpoint, client)
+        self._call = tool_operation(endpoint)
+        self._describe = minor_operation(endpoint, "tool", "describe")
 
     async def describe(self, *, timeout: timedelta | None = None) -> ToolDescription:
         """See ``Tool.describe``."""
-        body = await self._http.request("GET", self._http.url(), Deadline(timeout))
+        deadline = Deadline(timeout)
+        with Call(self._describe) as call:
+            body = await self._http.request("GET", self._http.url(), deadline, call=call)
         described = self._http.parsed(_Described, body.content)
         return ToolDescription(
             name=self._http.endpoint.offer.name,
@@ -79,24 +86,31 @@ class HttpTool:
     async def call(self, arguments: Mapping[str, object], *, timeout: timedelta | None = None) -> ToolResult:
         """See ``Tool.call``."""
         key = idempotency_key()
-        body = await self._http.request(
-            "POST",
-            self._http.url(),
-            Deadline(timeout),
-            json=plain(arguments),
-            headers={IDEMPOTENCY_HEADER: key} if key else None,
-            repeatable=key is not None,
-            also=_TOOLS_OWN_ERRORS,
-        )
-        if body.status in _TOOLS_OWN_ERRORS:
-            raise ToolError(
-                f"{self._http.endpoint.offer.key}: the tool reports an error (HTTP {body.status})",
-                endpoint=self._http.endpoint.shown,
-                region=self._http.endpoint.region,
-                status=body.status,
-                reported=body.content.decode(errors="replace")[:MAX_REPORTED],
+        deadline = Deadline(timeout)
+        given = plain(arguments)
+        with Call(self._call) as call:
+            contents.tell_arguments(call, given)
+            body = await self._http.request(
+                "POST",
+                self._http.url(),
+                deadline,
+                json=given,
+                headers={IDEMPOTENCY_HEADER: key} if key else None,
+                repeatable=key is not None,
+                also=_TOOLS_OWN_ERRORS,
+                call=call,
             )
-        return self._result(body)
+            if body.status in _TOOLS_OWN_ERRORS:
+                raise ToolError(
+                    f"{self._http.endpoint.offer.key}: the tool reports an error (HTTP {body.status})",
+                    endpoint=self._http.endpoint.shown,
+                    region=self._http.endpoint.region,
+                    status=body.status,
+                    reported=body.content.decode(errors="replace")[:MAX_REPORTED],
+                )
+            result = self._result(body)
+            contents.tell_result(call, result.text)
+        return result
 
     def _result(self, body: Body) -> ToolResult:
         if body.content_type.startswith("text/"):

@@ -73,6 +73,8 @@ RETRIEVAL_TOP_K: Final = "gen_ai.retrieval.top_k"
 EMBEDDINGS_DIMENSION_COUNT: Final = gen_ai.GEN_AI_EMBEDDINGS_DIMENSION_COUNT
 TOOL_NAME: Final = gen_ai.GEN_AI_TOOL_NAME
 TOOL_TYPE: Final = gen_ai.GEN_AI_TOOL_TYPE
+TOOL_TYPE_EXTENSION: Final = "extension"
+"""A tool that is called beside the model, by the agent."""
 TOOL_CALL_ID: Final = gen_ai.GEN_AI_TOOL_CALL_ID
 
 # Contents of messages: written only where CAPTURE_MESSAGE_CONTENT says so.
