@@ -2,7 +2,8 @@
 
 Loopback has no distance. A ``DelayProxy`` gives it one: what a client writes reaches the target
 half a round trip later, and the same on the way back, in order and without a limit on the
-bandwidth. ``view`` puts one in front of every cell and worker of a topology.
+bandwidth. ``view`` puts one in front of every cell and worker of a topology. A proxy can be broken
+in the ways in which networks break, and healed.
 """
 
 import asyncio
@@ -12,6 +13,7 @@ import struct
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from datetime import timedelta
+from enum import StrEnum
 from typing import cast, final
 from urllib.parse import urlsplit
 
@@ -38,6 +40,20 @@ class _Reset:
 RESET = _Reset()
 
 
+class Fault(StrEnum):
+    """How a network path is broken. All of them hit open connections and new ones."""
+
+    DROP = "drop"
+    """Connections are accepted and whatever is written is swallowed, in both directions. Those that
+    lost something are reset when the path heals, because nobody sends it again."""
+
+    STALL = "stall"
+    """Nothing arrives until the path heals; then everything does, in order."""
+
+    RESET = "reset"
+    """Every connection is reset at once, new ones as soon as they are made."""
+
+
 class DelayProxy:
     """A TCP proxy on loopback, one way delay = half of the round trip time, in each direction.
 
@@ -57,6 +73,32 @@ class DelayProxy:
         self._server: asyncio.Server | None = None
         self._pairs: set[_Pair] = set()
         self._closing = False
+        self._path = _Path()
+
+    @property
+    def fault(self) -> Fault | None:
+        """How the path is broken now; ``None``: it is not."""
+        return self._path.fault
+
+    def inflict(self, fault: Fault) -> None:
+        """Break the path, until ``heal``. A path that is broken in another way is healed first."""
+        if self._path.fault is not None:
+            self.heal()
+        self._path.fault = fault
+        if fault is Fault.RESET:
+            self._abort_all()
+        elif fault is Fault.DROP:
+            for pair in self._pairs:
+                pair.swallow()
+
+    def heal(self) -> None:
+        """Let bytes through again. Connections whose bytes were dropped are reset."""
+        self._path.fault = None
+        for pair in list(self._pairs):
+            if pair.broken:
+                self._end(pair)
+            else:
+                pair.go_on()
 
     @property
     def address(self) -> str:
@@ -75,32 +117,51 @@ class DelayProxy:
         assert self._server is not None
         self._closing = True
         self._server.close()
-        for pair in list(self._pairs):
-            pair.abort()
+        self._abort_all()
         # from Python 3.12 on this waits for the connections too: they are aborted above
         await self._server.wait_closed()
 
     def _accept(self) -> asyncio.Protocol:
-        if self._closing:  # accepted just before the socket closed
+        if self._closing or self._path.fault is Fault.RESET:  # or accepted just before the socket closed
             return _Refused()
-        pair = _Pair(self._host, self._port, self._rtt_s, self._pairs.discard)
+        pair = _Pair(self._host, self._port, self._rtt_s, self._path, self._pairs.discard)
         self._pairs.add(pair)
         return pair.client
+
+    def _abort_all(self) -> None:
+        for pair in list(self._pairs):
+            self._end(pair)
+
+    def _end(self, pair: "_Pair") -> None:
+        pair.abort()
+        self._pairs.discard(pair)
+
+
+class _Path:
+    """What the connections of one proxy share: whether their way is broken."""
+
+    def __init__(self) -> None:
+        self.fault: Fault | None = None
 
 
 class _Refused(asyncio.Protocol):
     """A connection that nobody serves any more."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        cast("asyncio.Transport", transport).abort()
+        _reset(cast("asyncio.Transport", transport))
 
 
 @final
 class _Pair:
     """One connection through the proxy: its two ends and the delay lines between them."""
 
-    def __init__(self, host: str, port: int, rtt_s: float, done: "Callable[[_Pair], None]") -> None:
+    def __init__(
+        self, host: str, port: int, rtt_s: float, path: _Path, done: "Callable[[_Pair], None]"
+    ) -> None:
         self._host, self._port, self._rtt_s, self._done = host, port, rtt_s, done
+        self.path = path
+        self.broken = False
+        """Whether something was dropped: what comes after it would be out of place."""
         self.client = _End(self, opened=self._client_arrived)
         self.target = _End(self)
         self.client.peer, self.target.peer = self.target, self.client
@@ -116,6 +177,9 @@ class _Pair:
     async def _dial(self) -> None:
         loop = asyncio.get_running_loop()
         await asyncio.sleep(self._rtt_s / 2)
+        if self.path.fault is Fault.DROP:  # until it heals, and is reset
+            self.broken = True
+            return
         try:
             await loop.create_connection(lambda: self.target, self._host, self._port)
         except OSError as error:
@@ -130,6 +194,18 @@ class _Pair:
             self.abort()
             self._done(self)
 
+    def swallow(self) -> None:
+        """Drop what is on its way. A connection on which nothing is survives the fault, as with TCP."""
+        for end in (self.client, self.target):
+            if end.line is not None and end.line.drop():
+                self.broken = True
+
+    def go_on(self) -> None:
+        """Deliver what waited for the path."""
+        for end in (self.client, self.target):
+            if end.line is not None:
+                end.line.deliver()
+
     def abort(self) -> None:
         if self._dialling is not None and not self._dialling.done():
             self._dialling.cancel()
@@ -143,6 +219,7 @@ class _End(asyncio.Protocol):
     def __init__(self, pair: _Pair, opened: Callable[[], None] | None = None) -> None:
         self._pair = pair
         self._opened = opened
+        self.path = pair.path
         self.peer: _End
         self.line: _DelayLine | None = None
         """What is on its way to this end."""
@@ -162,20 +239,24 @@ class _End(asyncio.Protocol):
             self.line.deliver()
 
     def data_received(self, data: bytes) -> None:
-        if self.peer.line is not None:
-            self.peer.line.put(data)
+        self._send(data)
 
     def eof_received(self) -> bool:
         self._ended = True
-        if self.peer.line is not None:
-            self.peer.line.put(END)
+        self._send(END)
         return True  # only this direction has ended
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.gone = True
-        if not (self._ended and exc is None) and self.peer.line is not None:
-            self.peer.line.put(RESET)
+        if not (self._ended and exc is None):
+            self._send(RESET)
         self._pair.lost()
+
+    def _send(self, item: bytes | _Reset | None) -> None:
+        if self.path.fault is Fault.DROP:
+            self._pair.broken = True
+        elif self.peer.line is not None:
+            self.peer.line.put(item)
 
     def pause_writing(self) -> None:
         self.writable = False
@@ -214,10 +295,7 @@ class _End(asyncio.Protocol):
             self.line.drop()
         if self.transport is None or self.gone:
             return
-        connection: socket.socket = self.transport.get_extra_info("socket")
-        with contextlib.suppress(OSError):
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.transport.abort()
+        _reset(self.transport)
 
 
 class _DelayLine:
@@ -250,15 +328,19 @@ class _DelayLine:
             sender.resume_reading()
         self._arm()
 
-    def drop(self) -> None:
+    def drop(self) -> bool:
+        """Forget what is on its way; whether something was."""
+        held = bool(self._items)
         self._items.clear()
         self._bytes = 0
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        return held
 
     def _can_write(self) -> bool:
-        return self._end.transport is not None and self._end.writable
+        end = self._end
+        return end.transport is not None and end.writable and end.path.fault is not Fault.STALL
 
     def _arm(self) -> None:
         # while the end cannot write, its own callback delivers
@@ -268,6 +350,13 @@ class _DelayLine:
     def _due(self) -> None:
         self._timer = None
         self.deliver()
+
+
+def _reset(transport: asyncio.Transport) -> None:
+    connection: socket.socket = transport.get_extra_info("socket")
+    with contextlib.suppress(OSError):
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
 
 
 @contextlib.asynccontextmanager
