@@ -44,6 +44,14 @@ class PayloadTooLargeError(EdgewardError):
     """An input is larger than Temporal accepts (2 MiB); refused before anything is sent."""
 
 
+class UnreadablePayloadError(EdgewardError):
+    """A value that arrived cannot be read: damaged, of another type, or written with a codec not known here."""
+
+
+class UnwritableValueError(EdgewardError):
+    """A value cannot be encoded to be sent: its type is not known, or it holds what JSON cannot."""
+
+
 class CellUnavailableError(EdgewardError):
     """The server of a cell does not answer, so a run cannot be started or read there."""
 

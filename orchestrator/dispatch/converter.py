@@ -9,11 +9,15 @@ from temporalio.contrib.pydantic import PydanticJSONPlainPayloadConverter
 from temporalio.converter import (
     CompositePayloadConverter,
     DataConverter,
+    DefaultFailureConverter,
     DefaultPayloadConverter,
+    FailureConverter,
     JSONPlainPayloadConverter,
     PayloadConverter,
     SerializationContext,
 )
+
+from orchestrator.dispatch.poison import final_failures, typed_errors
 
 TYPES = 256
 """So many argument and result types are kept ready. A sandboxed run brings its own copies of the types
@@ -43,11 +47,16 @@ class PreparedPydanticConverter(CompositePayloadConverter):
         return self
 
 
+_PAYLOADS = typed_errors(PreparedPydanticConverter)
+_FAILURES = final_failures(DefaultFailureConverter)
+
+
 @dataclass(frozen=True)
 class PreparedDataConverter(DataConverter):
     """The data converter around it: without a codec it, too, is the same for every value."""
 
-    payload_converter_class: type[PayloadConverter] = PreparedPydanticConverter
+    payload_converter_class: type[PayloadConverter] = _PAYLOADS
+    failure_converter_class: type[FailureConverter] = _FAILURES
 
     def with_context(self, context: SerializationContext) -> Self:
         """See base class. The SDK asks a dozen times a step."""

@@ -23,6 +23,7 @@ from orchestrator.application import Application
 from orchestrator.dispatch.activity_interceptor import StepInbound
 from orchestrator.dispatch.client_interceptor import PlanningOutbound, PlanRun
 from orchestrator.dispatch.converter import PreparedDataConverter, PreparedPydanticConverter
+from orchestrator.dispatch.poison import final_failures, typed_errors
 from orchestrator.dispatch.run_planner import RECEIPT_LIMIT, RunPlanner
 from orchestrator.dispatch.site import Site
 from orchestrator.dispatch.workflow_interceptor import PlacingInbound
@@ -187,9 +188,14 @@ def _pydantic_unless_chosen(existing: DataConverter | None) -> DataConverter:
     """The pydantic converter where the application uses the SDK's default one, which it extends."""
     if existing is None or existing is DataConverter.default:
         return PreparedDataConverter()
-    if existing.payload_converter_class is DataConverter.default.payload_converter_class:
-        return dataclasses.replace(existing, payload_converter_class=PreparedPydanticConverter)
-    return existing
+    converter = existing.payload_converter_class
+    if converter is DataConverter.default.payload_converter_class:
+        converter = PreparedPydanticConverter
+    return dataclasses.replace(
+        existing,
+        payload_converter_class=typed_errors(converter),
+        failure_converter_class=final_failures(existing.failure_converter_class),
+    )
 
 
 def _pass_through(runner: WorkflowRunner | None) -> WorkflowRunner:
