@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Literal, Unpack
@@ -47,6 +48,9 @@ EMBEDDINGS_PER_REQUEST = 32
 """Few enough that a question does not wait long behind a batch of passages."""
 
 HEALTH_TIMEOUT = timedelta(seconds=5)
+
+END_WITHIN = timedelta(milliseconds=100)
+"""How long the end of a stream may come after its last event; a new connection costs less."""
 
 _HEALTH_PATHS = ("/health", "/v1/health/ready")
 """llama.cpp and vLLM; NVIDIA NIM. An endpoint with neither is asked for its models."""
@@ -237,8 +241,10 @@ class Model:
                     raise self._http.error(MalformedResponseError, "the answer is no stream of events")
                 assembly = _Assembly(self._http, call)
                 chunks = bounded(response.aiter_bytes(), self._http, deadline)
-                async for event in self._events(chunks):
+                events = self._events(chunks)
+                async for event in events:
                     if event.strip() == b"[DONE]":
+                        await _to_the_end(events)
                         break
                     piece = assembly.add(event)
                     if piece is not None:
@@ -254,6 +260,14 @@ class Model:
                 yield event
         except sse.EventTooLargeError as error:
             raise self._http.error(MalformedResponseError, str(error)) from None
+
+
+async def _to_the_end(events: AsyncIterator[bytes]) -> None:
+    """Reads what follows the last event, nothing as a rule: a connection that is read to its end is kept."""
+    with suppress(BackendError, TimeoutError):
+        async with asyncio.timeout(END_WITHIN.total_seconds()):
+            async for _ in events:
+                pass
 
 
 @dataclass

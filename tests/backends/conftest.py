@@ -12,10 +12,12 @@ import httpx
 import pytest
 import uvicorn
 
+from orchestrator.backends import observed
 from orchestrator.dev.embedding_server import start_embedding_server
 from orchestrator.dev.processes import Supervisor, free_ports
 from orchestrator.topology.model import Offer, Region
 from tests.backends import double as doubles
+from tests.backends.observation import Recorded
 from tests.shared_data import CHECKOUT
 
 
@@ -108,3 +110,11 @@ def postgres_url(tmp_path_factory) -> Iterator[str]:
     socket_folder = server.get_postmaster_info().socket_dir
     yield f"postgresql://postgres@localhost/postgres?host={socket_folder}"
     server.cleanup()
+
+
+@pytest.fixture
+def spans(monkeypatch) -> Recorded:
+    """Spans of the backends, as a tracer provider would have them."""
+    recorded = Recorded()
+    monkeypatch.setattr(observed, "_tracer", recorded.tracer)
+    return recorded
