@@ -66,12 +66,13 @@ class CallTiming(BaseModel):
             return None
         return round(self.took_ms - self.first_token_ms, 3)
 
+    @computed_field
     @property
     def tokens_per_second(self) -> float | None:
         """How fast the tokens after the first came; None where the answer was not streamed."""
         if not self.decode_ms or self.output_tokens is None or self.output_tokens < 2:
             return None
-        return (self.output_tokens - 1) / self.decode_ms * 1000
+        return round((self.output_tokens - 1) / self.decode_ms * 1000, 3)
 
 
 class StepTiming(BaseModel):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Annotated
 
@@ -10,6 +11,7 @@ import typer
 from temporalio.client import Client
 from temporalio.service import RPCError
 
+from orchestrator.cli.call_rows import call_rows
 from orchestrator.cli.options import (
     DEFAULT_FOLDER,
     FolderOption,
@@ -150,11 +152,16 @@ def _draw_agent(agent: RunTrace, run: RunTrace) -> None:
     table(
         title,
         ["", "step", "place", "dispatch", "tries", "predicted ms", "wall ms", "body ms", "waterfall"],
-        (
-            _step_row(row, began, span_ms) if isinstance(row, StepTrace) else _pause_row(row, began, span_ms)
-            for row in rows
-        ),
+        (line for row in rows for line in _lines(row, began, span_ms)),
     )
+
+
+def _lines(row: StepTrace | Pause, began: datetime, span_ms: float) -> Iterator[tuple[object, ...]]:
+    if isinstance(row, Pause):
+        yield _pause_row(row, began, span_ms)
+        return
+    yield _step_row(row, began, span_ms)
+    yield from call_rows(row)
 
 
 def _step_row(step: StepTrace, began: datetime, span_ms: float) -> tuple[object, ...]:

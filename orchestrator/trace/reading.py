@@ -165,6 +165,7 @@ def _step(agent: str, step: Step) -> StepTrace:
         predicted_ms=step.predicted_ms,
         parts=step.parts,
         calls=step.timing.calls if step.timing else (),
+        calls_left_out=step.timing.calls_left_out if step.timing else 0,
         error=step.error,
     )
 

@@ -33,6 +33,9 @@ class StepTrace(BaseModel):
     predicted_ms: float | None
     parts: StepParts | None
     calls: tuple[CallTiming, ...] = ()
+    """To models, collections and tools, as the worker told them; of very many, those that took longest."""
+
+    calls_left_out: int = 0
     error: str | None = None
     on_critical_path: bool = False
 

@@ -102,6 +102,17 @@ def test_a_run_is_traced_in_whichever_cell_has_it(stack: tuple[subprocess.Popen[
     find, say = told["steps"]
     assert (find["step"], find["dispatch"], find["on_critical_path"]) == ("find", "inline", True)
     assert say["parts"]["execution_ms"] > 0
+    assert [call["operation"] for call in find["calls"]] == ["embeddings", "search"]
+    (chat,) = say["calls"]
+    assert (chat["kind"], chat["name"], chat["error"]) == ("model", "chat", None)
+    assert 0 < chat["first_token_ms"] < chat["took_ms"] <= say["parts"]["execution_ms"]
+    assert chat["first_token_ms"] + chat["decode_ms"] == pytest.approx(chat["took_ms"], abs=0.01)
+    assert chat["output_tokens"] == 12
+    assert chat["input_tokens"] > 0
+    assert chat["tokens_per_second"] > 0
+    assert "first token" in drawn.stdout
+    assert "→ 12 tokens" in drawn.stdout
+    assert "collection handbook" in drawn.stdout
     receipt = edgeward("trace", folder, run, "--why", "say")
     assert receipt.returncode == 0, receipt.stderr
     assert "eu-central" in receipt.stdout
