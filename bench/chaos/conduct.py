@@ -1,0 +1,202 @@
+"""Conducts a scenario: users start runs, a fault comes and goes, and everything is counted."""
+
+import asyncio
+import itertools
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from typing import Any
+
+from bench.chaos.agents import Errand, requests_expected
+from bench.chaos.doubles import requests_for
+from bench.chaos.faults import Schedule
+from bench.chaos.figures import Struck, Tally, middle_and_tail, recoveries_s, tally
+from bench.chaos.fleet import Fleet
+from bench.chaos.ledger import effects_of
+from bench.chaos.load import Load, RunRecord
+from bench.chaos.scenarios import Options, Scenario
+
+FAULT_COMES_AT = 0.2
+"""Which part of the runs has started by then."""
+
+CALIBRATION_RUNS, CALIBRATION_AT_ONCE = 60, 12
+
+MOST_PER_S = 25.0
+LEAST_PER_S = 1.0
+
+_blocks = itertools.count()
+
+
+def fresh_orders(count: int) -> range:
+    """Numbers of runs that nobody has used; a new block begins where a residency's turn begins."""
+    first = 60_000 * next(_blocks)
+    return range(first, first + count)
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """How a healthy fleet does."""
+
+    p50_s: float
+    p99_s: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a scenario."""
+
+    row: dict[str, Any]
+    tally: Tally
+    recovery_p99_s: float | None
+    hit: int
+    """Steps or runs whose recovery was measured."""
+
+    run_p99_s: float | None
+    """Of the runs that were under way during the fault, None if one of them never ended."""
+
+    extra_requests_percent: float
+    reasons: dict[str, int]
+    """Why runs failed, starts were refused, answers did not come: for people."""
+
+    loosened: bool
+    """Whether runs are left over, so that the next scenario needs another fleet."""
+
+
+async def measured_rate(fleet: Fleet) -> float:
+    """Half of the runs a second that the fleet can do on this machine."""
+    for _ in range(2):  # the first time warms everything up
+        began = time.monotonic()
+        numbers = iter(fresh_orders(CALIBRATION_RUNS))
+
+        async def one_after_another(numbers: Iterator[int] = numbers) -> None:
+            for order in numbers:
+                run = await fleet.client.start(
+                    Errand.run, order, origin="frankfurt", residency="EU", id=f"errand-{order}"
+                )
+                await run.result()
+
+        await asyncio.gather(*(one_after_another() for _ in range(CALIBRATION_AT_ONCE)))
+        per_s = CALIBRATION_RUNS / (time.monotonic() - began)
+    return max(LEAST_PER_S, min(MOST_PER_S, per_s / 2))
+
+
+async def conduct(
+    scenario: Scenario, fleet: Fleet, options: Options, rate_per_s: float, healthy: Baseline | None
+) -> Outcome:
+    """Runs one scenario on a whole fleet; leaves it whole again, unless runs are left over."""
+    orders = fresh_orders(options.runs)
+    load = Load(fleet.client, Errand, orders, per_s=rate_per_s, deadline=options.deadline)
+    fault = scenario.fault(options)
+    if isinstance(fault, Schedule):
+        for timed in fault.faults:
+            say(f"  {timed}")
+    with progress(load, options.runs):
+        driving = asyncio.create_task(load.drive())
+        try:
+            await load.until_submitted(max(1, round(options.runs * FAULT_COMES_AT)))
+            struck_s = time.monotonic()
+            await fault.inflict(fleet)
+            healed_s: float | None = None
+            if scenario.lasts is not None:
+                await asyncio.wait([driving], timeout=scenario.lasts.total_seconds() * options.scale)
+                await fault.heal(fleet)
+                healed_s = time.monotonic()
+            await driving
+        finally:
+            driving.cancel()
+            await asyncio.gather(driving, return_exceptions=True)
+    if scenario.lasts is None:
+        await fault.heal(fleet)
+    struck = Struck(struck_s, healed_s, fault.regions, fault.cells, scenario.recovery)
+    return await _outcome(scenario, fleet, load, orders, struck, healthy)
+
+
+async def _outcome(
+    scenario: Scenario, fleet: Fleet, load: Load, orders: range, struck: Struck, healthy: Baseline | None
+) -> Outcome:
+    effects = await effects_of(fleet.ledger, orders)
+    counted = tally(load.agent, load.runs, effects)
+    recoveries = recoveries_s(struck, load.runs, effects, healthy.p50_s if healthy else 0.0)
+    if healthy is None:
+        recoveries = []
+    p50_s, p99_s = middle_and_tail(recoveries)
+    during = [run for run in load.runs if _under_way(run, struck)] if healthy else load.runs
+    _, run_p99_s = middle_and_tail([_took_s(run) for run in during if run.accepted_s is not None])
+    answered = [run for run in load.runs if run.answer is not None]
+    wanted = sum(requests_expected(load.agent, run.order) for run in load.runs if run.accepted_s is not None)
+    sent = sum((await requests_for(fleet.services, orders)).values())
+    extra_percent = round(100 * (sent / wanted - 1), 2) if wanted else 0.0
+    row: dict[str, Any] = {
+        "scenario": scenario.name,
+        **{key: value for key, value in asdict(counted).items()},
+        "hit": len(recoveries),
+        "recovery": str(scenario.recovery),
+        "recovery_p50_s": p50_s,
+        "recovery_p99_s": p99_s,
+        "run_p50_s": middle_and_tail([_took_s(run) for run in answered])[0],
+        "run_p99_s": run_p99_s,
+        "extra_requests_percent": extra_percent,
+    }
+    return Outcome(
+        row,
+        counted,
+        p99_s,
+        len(recoveries),
+        run_p99_s,
+        extra_percent,
+        _reasons(load.runs),
+        loosened=counted.lost > 0 or counted.unaccepted > 0,
+    )
+
+
+def baseline_of(outcome: Outcome) -> Baseline:
+    """What the others are compared with."""
+    p50_s, p99_s = outcome.row["run_p50_s"], outcome.run_p99_s
+    if p50_s is None or p99_s is None:
+        raise RuntimeError("no run of a healthy fleet has been answered: look at the processes' logs")
+    return Baseline(p50_s, p99_s)
+
+
+def _took_s(run: RunRecord) -> float:
+    return float("inf") if run.took_s is None else run.took_s
+
+
+def _under_way(run: RunRecord, struck: Struck) -> bool:
+    return run.submitted_s < struck.over_s and (run.ended_s is None or run.ended_s > struck.at_s)
+
+
+def _reasons(runs: list[RunRecord]) -> dict[str, int]:
+    counted: dict[str, int] = {}
+    for run in runs:
+        reasons = [f"refused: {reason}" for reason in run.refusals]
+        reasons += [f"no answer yet: {reason}" for reason in run.caller_errors]
+        reasons += [f"failed: {run.error}"] if run.error else []
+        if run.accepted_s is not None and run.ended_s is None:
+            reasons.append(f"lost: home {run.home}, cell {run.cell}, places {dict(run.places)}")
+        for reason in reasons:
+            counted[reason] = counted.get(reason, 0) + 1
+    return dict(sorted(counted.items(), key=lambda item: -item[1]))
+
+
+def say(text: str) -> None:
+    """To people, who read standard error; data goes to files and standard output."""
+    print(text, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def progress(load: Load, total: int, every: timedelta = timedelta(seconds=10)) -> Iterator[None]:
+    """Says now and then how far the runs are."""
+
+    async def tell() -> None:
+        while True:
+            await asyncio.sleep(every.total_seconds())
+            say(f"  {len(load.runs)} of {total} started, {load.ended} ended")
+
+    telling = asyncio.create_task(tell())
+    try:
+        yield
+    finally:
+        telling.cancel()
