@@ -41,15 +41,19 @@ class PlacementError(EdgewardError):
 
 
 class PayloadTooLargeError(EdgewardError):
-    """An input is larger than Temporal accepts (2 MiB); refused before anything is sent."""
+    """A value is larger than Temporal accepts (2 MiB), and no store takes it; refused before it is sent."""
 
 
 class UnreadablePayloadError(EdgewardError):
-    """A value that arrived cannot be read: damaged, of another type, or written with a codec not known here."""
+    """A value that arrived cannot be read: damaged, of another type, or from a codec not known here."""
 
 
 class UnwritableValueError(EdgewardError):
     """A value cannot be encoded to be sent: its type is not known, or it holds what JSON cannot."""
+
+
+class StoreUnavailableError(EdgewardError):
+    """A region's payload store does not answer, or does not take what it is given; tried again."""
 
 
 class CellUnavailableError(EdgewardError):

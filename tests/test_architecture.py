@@ -13,7 +13,7 @@ RULES = {"topology", "requirements"} | LEAVES
 PLACEMENT = {"placement"} | RULES
 NAMES = {"queues", "streams", "temporal_seams", "timing"} | LEAVES
 AUTHORS = {"agents", "calls", "context"} | NAMES | PLACEMENT
-DISPATCH = {"dispatch", "fleet", "backends", "application", "telemetry"} | AUTHORS
+DISPATCH = {"dispatch", "fleet", "backends", "application", "stores", "telemetry"} | AUTHORS
 PROCESSES = {"client", "runtime", "trace"} | DISPATCH
 
 ALLOWED: dict[str, set[str]] = {
@@ -32,6 +32,7 @@ ALLOWED: dict[str, set[str]] = {
     "application": AUTHORS,
     "telemetry": {"context", "errors"},
     "backends": {"topology", "context", "errors", "timing", "telemetry"},
+    "stores": {"topology", "errors"},
     "fleet": {"telemetry"} | NAMES | PLACEMENT,
     "dispatch": DISPATCH - {"dispatch"},
     "trace": DISPATCH,

@@ -61,5 +61,7 @@ def _value(value: object) -> str:
             return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
         case list():
             return f"[{', '.join(_value(item) for item in cast('list[object]', value))}]"
+        case dict():
+            return f"{{ {', '.join(_pairs(cast('dict[str, object]', value)))} }}"
         case _:
             raise TypeError(f"a topology holds no {type(value).__name__}")

@@ -54,7 +54,10 @@ class StepInbound(ActivityInboundInterceptor):
             with running(step), self._at_site(info):
                 result = await super().execute_activity(input)
                 result = checked(
-                    [result], activity.payload_converter(), f"result of step {info.activity_type}"
+                    [result],
+                    activity.payload_converter(),
+                    f"result of step {info.activity_type}",
+                    stored=self._site is not None and self._site.region.store is not None,
                 )[0]
         except EdgewardError as error:
             log.warning("step.failed", step=info.activity_type, run=info.workflow_run_id, error=str(error))

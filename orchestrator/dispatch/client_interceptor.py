@@ -19,12 +19,16 @@ from temporalio.client import (
 )
 from temporalio.converter import PayloadConverter
 
-from orchestrator.dispatch.headers import PLAN_HEADER, with_plan
+from orchestrator.dispatch.headers import plan_of, with_plan
 from orchestrator.dispatch.payloads import checked
 from orchestrator.placement import Plan
+from orchestrator.stores import NOWHERE, storing_in
 
 PlanRun = Callable[[str, str], Plan | None]
 """Given a workflow's name and the task queue it is started on: its plan, or None for none."""
+
+HasStore = Callable[[str], bool]
+"""Given a region's name: whether it has a store for what is large."""
 
 _starting: ContextVar[Plan | None] = ContextVar("edgeward_starting", default=None)
 
@@ -46,45 +50,63 @@ class PlanningOutbound(OutboundInterceptor):
         next: The rest of the chain.
         plan_run: Makes the plan of a run that comes without one.
         converter: The client's payload converter.
+        has_store: Whether a run's home keeps what is large.
     """
 
-    def __init__(self, next: OutboundInterceptor, plan_run: PlanRun, converter: PayloadConverter) -> None:
+    def __init__(
+        self,
+        next: OutboundInterceptor,
+        plan_run: PlanRun,
+        converter: PayloadConverter,
+        has_store: HasStore,
+    ) -> None:
         super().__init__(next)
         self._plan_run = plan_run
         self._converter = converter
+        self._has_store = has_store
 
     async def start_workflow(self, input: StartWorkflowInput) -> WorkflowHandle[Any, Any]:
         """See base class."""
-        self._plan(input)
-        input.args = checked(input.args, self._converter, f"input of {input.workflow}")
-        return await super().start_workflow(input)
+        with self._prepared(input):
+            return await super().start_workflow(input)
 
     async def start_update_with_start_workflow(
         self, input: StartWorkflowUpdateWithStartInput
     ) -> WorkflowUpdateHandle[Any]:
         """See base class."""
-        start = input.start_workflow_input
-        self._plan(start)
-        start.args = checked(start.args, self._converter, f"input of {start.workflow}")
-        return await super().start_update_with_start_workflow(input)
+        with self._prepared(input.start_workflow_input):
+            return await super().start_update_with_start_workflow(input)
 
     async def signal_workflow(self, input: SignalWorkflowInput) -> None:
         """See base class."""
         input.args = checked(input.args, self._converter, f"input of signal {input.signal}")
-        await super().signal_workflow(input)
+        # of the run that it goes to nothing is known here: not where its data may be kept either
+        with storing_in(NOWHERE):
+            await super().signal_workflow(input)
 
     async def start_workflow_update(self, input: StartWorkflowUpdateInput) -> WorkflowUpdateHandle[Any]:
         """See base class."""
         input.args = checked(input.args, self._converter, f"input of update {input.update}")
-        return await super().start_workflow_update(input)
+        with storing_in(NOWHERE):
+            return await super().start_workflow_update(input)
 
-    def _plan(self, input: StartWorkflowInput | UpdateWithStartStartWorkflowInput) -> None:
-        if PLAN_HEADER in input.headers:
-            return
+    @contextmanager
+    def _prepared(self, input: StartWorkflowInput | UpdateWithStartStartWorkflowInput) -> Generator[None]:
+        """With its plan in the header; what is large is kept at the home in this block."""
+        plan = plan_of(input.headers) or self._planned(input)
+        home = plan.home if plan is not None else NOWHERE
+        input.args = checked(
+            input.args, self._converter, f"input of {input.workflow}", stored=self._has_store(home)
+        )
+        with storing_in(home):
+            yield
+
+    def _planned(self, input: StartWorkflowInput | UpdateWithStartStartWorkflowInput) -> Plan | None:
         plan = _starting.get() or self._plan_run(input.workflow, input.task_queue)
         if plan is None:
-            return
+            return None
         input.headers = with_plan(input.headers, plan)
         input.static_summary = input.static_summary or (
             f"home {plan.home} · {plan.latency_ms:.0f} ms predicted · residency {plan.residency}"
         )
+        return plan

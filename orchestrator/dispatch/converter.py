@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Self
 
+from temporalio.api.common.v1 import Payload
+from temporalio.api.sdk.v1.external_storage_pb2 import ExternalStorageReference
 from temporalio.contrib.pydantic import PydanticJSONPlainPayloadConverter
 from temporalio.converter import (
     CompositePayloadConverter,
     DataConverter,
     DefaultFailureConverter,
     DefaultPayloadConverter,
+    ExternalStorage,
     FailureConverter,
     JSONPlainPayloadConverter,
     PayloadConverter,
@@ -18,10 +22,14 @@ from temporalio.converter import (
 )
 
 from orchestrator.dispatch.poison import final_failures, typed_errors
+from orchestrator.stores import LostPayloadError
 
 TYPES = 256
 """So many argument and result types are kept ready. A sandboxed run brings its own copies of the types
 that its module defines; the limit keeps those of runs that ended from staying for ever."""
+
+REFERENCE = ExternalStorageReference.DESCRIPTOR.full_name.encode()
+"""In a payload's metadata: it stands for one that is kept in a store."""
 
 _json = PydanticJSONPlainPayloadConverter(max_cached_type_adapters=TYPES)
 _prepared = CompositePayloadConverter(
@@ -60,6 +68,43 @@ class PreparedDataConverter(DataConverter):
 
     def with_context(self, context: SerializationContext) -> Self:
         """See base class. The SDK asks a dozen times a step."""
-        if self.payload_codec is None and self.external_storage is None:
+        if self.payload_codec is None:
             return self
         return super().with_context(context)
+
+    async def _external_retrieve_payload_sequence(self, payloads: Sequence[Payload]) -> list[Payload]:
+        # without a store the SDK's error would have the workflow task tried again for ever
+        if self.external_storage is None and any(map(_is_reference, payloads)):
+            raise LostPayloadError(
+                "a payload is kept in a store, and no region of this topology has one; "
+                "add the store of its region, or correct who sent it"
+            )
+        return await super()._external_retrieve_payload_sequence(payloads)
+
+
+def _is_reference(payload: Payload) -> bool:
+    return payload.metadata.get("messageType") == REFERENCE
+
+
+def data_converter(existing: DataConverter | None, storage: ExternalStorage | None) -> DataConverter:
+    """The data converter of a client and its workers.
+
+    Args:
+        existing: What the application chose. The pydantic converter stands in for the SDK's default
+            one, which it extends; its codec, its failure converter and its storage stay.
+        storage: The stores of the topology.
+    """
+    if existing is None:
+        return PreparedDataConverter(external_storage=storage)
+    converter = existing.payload_converter_class
+    if converter is DataConverter.default.payload_converter_class:
+        converter = PreparedPydanticConverter
+    made = existing
+    if type(existing) is DataConverter:
+        made = PreparedDataConverter(payload_codec=existing.payload_codec)
+    return replace(
+        made,
+        payload_converter_class=typed_errors(converter),
+        failure_converter_class=final_failures(existing.failure_converter_class),
+        external_storage=existing.external_storage or storage,
+    )

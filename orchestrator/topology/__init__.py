@@ -2,5 +2,6 @@
 
 from orchestrator.topology.load import load_topology
 from orchestrator.topology.model import Cell, Link, Offer, OfferKey, OfferKind, Region, Topology
+from orchestrator.topology.store import Store
 
-__all__ = ["Cell", "Link", "Offer", "OfferKey", "OfferKind", "Region", "Topology", "load_topology"]
+__all__ = ["Cell", "Link", "Offer", "OfferKey", "OfferKind", "Region", "Store", "Topology", "load_topology"]

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_vali
 
 from orchestrator.geography import Coordinates, estimated_rtt_ms, is_country, jurisdictions_of
 from orchestrator.topology.endpoints import read_secret, split_address
+from orchestrator.topology.store import Store, shared_elsewhere
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", max_length=63)]
 """Lower-case letters, digits and hyphens: names become parts of task queues and headers."""
@@ -194,6 +195,10 @@ class Region(_Value):
     bus_secret_file: Path | None = None
     """File that holds the same, read by the worker."""
 
+    store: Store | None = None
+    """Where payloads that are made in this region are kept when they are too large for Temporal; it
+    lies in the region's jurisdictions. Default: they are refused."""
+
     @field_validator("country")
     @classmethod
     def _existing_country(cls, country: str) -> str:
@@ -334,6 +339,14 @@ class Topology(_Value):
                 _known(f"regions.{region.name}.serves", served, cells, "cell")
             if region.serves and region.cell not in region.serves:
                 raise ValueError(f"regions.{region.name}.serves: lacks its own cell {region.cell!r}; add it")
+        stores = {
+            region.name: (region.store, region.jurisdictions) for region in self.regions if region.store
+        }
+        if shared := shared_elsewhere(stores):
+            raise ValueError(
+                f"regions.{shared[1]}.store: is that of {shared[0]}, which lies in other jurisdictions; "
+                "give each its own"
+            )
         for link in self.links:
             for end in (link.source, link.target):
                 _known(f"links {link.source} → {link.target}", end, regions, "region")
