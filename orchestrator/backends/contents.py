@@ -6,21 +6,13 @@ The switch is the one of the OpenTelemetry conventions, and so is the form of th
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orchestrator.backends.messages import Message, ToolCall
 from orchestrator.backends.observed import Call
 from orchestrator.telemetry import names
-
-_ON = frozenset({"true", "span_only", "span_and_event"})
-"""Values of the switch that put contents on spans."""
-
-
-def captured() -> bool:
-    """Whether contents go on spans; read for each call, so that it can be switched in a test or a shell."""
-    return os.environ.get(names.CAPTURE_MESSAGE_CONTENT, "").strip().lower() in _ON
+from orchestrator.telemetry.switches import contents_captured
 
 
 def asked(messages: Sequence[Message]) -> str:
@@ -36,13 +28,13 @@ def answered(text: str, calls: Sequence[ToolCall], finish_reason: str | None) ->
 
 def tell_arguments(call: Call, arguments: Mapping[str, object]) -> None:
     """Puts on a tool's span what the tool is given."""
-    if call.recorded and captured():
+    if call.recorded and contents_captured():
         call.describe({names.TOOL_CALL_ARGUMENTS: _text(arguments)})
 
 
 def tell_result(call: Call, text: str) -> None:
     """Puts on a tool's span what the tool answered, as a model reads it."""
-    if call.recorded and captured():
+    if call.recorded and contents_captured():
         call.describe({names.TOOL_CALL_RESULT: text})
 
 

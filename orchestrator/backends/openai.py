@@ -40,6 +40,7 @@ from orchestrator.errors import (
     StreamInterruptedError,
 )
 from orchestrator.telemetry import names
+from orchestrator.telemetry.switches import contents_captured
 
 Purpose = Literal["query", "passage"]
 """What a text is embedded for: to ask with, or to be found."""
@@ -286,7 +287,7 @@ class _Assembly:
     id: str = ""
 
     def __post_init__(self) -> None:
-        self._keeps_text = self.call.recorded and contents.captured()
+        self._keeps_text = self.call.recorded and contents_captured()
 
     def add(self, event: bytes) -> Piece | None:
         chunk = self.http.parsed(ChatChunk, event)
@@ -342,7 +343,7 @@ def _tell_request(call: Call, request: ChatRequest, messages: Sequence[Message],
             names.REQUEST_TEMPERATURE: request.temperature,
             names.REQUEST_SEED: request.seed,
             names.REQUEST_STREAM: stream or None,
-            names.INPUT_MESSAGES: contents.asked(messages) if contents.captured() else None,
+            names.INPUT_MESSAGES: contents.asked(messages) if contents_captured() else None,
         }
     )
 
@@ -358,7 +359,7 @@ def _tell_answer(call: Call, answer: Completion | Piece, text: str) -> None:
     call.answered_by(answer.model)
     if not call.recorded:
         return
-    said = contents.answered(text, answer.tool_calls, answer.finish_reason) if contents.captured() else None
+    said = contents.answered(text, answer.tool_calls, answer.finish_reason) if contents_captured() else None
     call.describe(
         {
             names.RESPONSE_ID: answer.id or None,
