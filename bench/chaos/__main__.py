@@ -6,7 +6,6 @@ Every scenario puts its runs through a fault that comes when a fifth of them hav
 
 import argparse
 import asyncio
-import logging
 import os
 import sys
 import tempfile
@@ -16,10 +15,8 @@ from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
 
-import structlog
-
 from bench.chaos import clock
-from bench.chaos.conduct import Baseline, baseline_of, conduct, measured_rate, say
+from bench.chaos.conduct import Baseline, baseline_of, conduct, measured_rate, quiet, say
 from bench.chaos.fleet import Fleet, Shape, running
 from bench.chaos.overload import SHAPE, overload
 from bench.chaos.results import Results
@@ -136,9 +133,7 @@ def main(arguments: Sequence[str]) -> int:
         rate_per_s=chosen.rate,
     )
     say(f"seed {options.seed}; clocks are bent by {clock.means()}")
-    # workers that are killed on purpose are no news
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
-    logging.getLogger("temporalio").setLevel(logging.ERROR)
+    quiet()
     results = Results(options)
     with asyncio.Runner(loop_factory=event_loop) as runner:
         try:

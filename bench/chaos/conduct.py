@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import logging
 import sys
 import time
 from collections.abc import Iterator
@@ -10,19 +11,25 @@ from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any
 
+import structlog
+from temporalio.runtime import LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
+
 from bench.chaos.agents import Errand, requests_expected
 from bench.chaos.doubles import requests_for
 from bench.chaos.faults import Schedule
 from bench.chaos.figures import Struck, Tally, middle_and_tail, recoveries_s, tally
 from bench.chaos.fleet import Fleet
 from bench.chaos.ledger import effects_of
-from bench.chaos.load import Load, RunRecord
+from bench.chaos.load import Load, RunRecord, run_id
+from bench.chaos.places import FAR, HOME
 from bench.chaos.scenarios import Options, Scenario
 
 FAULT_COMES_AT = 0.2
 """Which part of the runs has started by then."""
 
-CALIBRATION_RUNS, CALIBRATION_AT_ONCE = 60, 12
+WARM_UP_RUNS, CALIBRATION_RUNS, CALIBRATION_AT_ONCE = 24, 60, 12
+
+SETTLED_WITHIN = timedelta(minutes=1)
 
 MOST_PER_S = 25.0
 LEAST_PER_S = 1.0
@@ -65,28 +72,48 @@ class Outcome:
     """Whether runs are left over, so that the next scenario needs another fleet."""
 
 
+async def settled(fleet: Fleet) -> None:
+    """Runs a few, until plans put the far step where the faults will be: the fleet's view has then learned.
+
+    Raises:
+        TimeoutError: They do not, within a minute.
+    """
+    async with asyncio.timeout(SETTLED_WITHIN.total_seconds()):
+        while True:
+            await _several(fleet, WARM_UP_RUNS)
+            plan = fleet.client.plan(Errand, origin=HOME, residency="EU")
+            far, home = plan.root.steps["fetch"].chosen.region, plan.home
+            if (far, home, plan.root.handoffs["Clerk"].home) == (FAR, HOME, FAR):
+                return
+
+
 async def measured_rate(fleet: Fleet) -> float:
     """Half of the runs a second that the fleet can do on this machine."""
-    for _ in range(2):  # the first time warms everything up
-        began = time.monotonic()
-        numbers = iter(fresh_orders(CALIBRATION_RUNS))
-
-        async def one_after_another(numbers: Iterator[int] = numbers) -> None:
-            for order in numbers:
-                run = await fleet.client.start(
-                    Errand.run, order, origin="frankfurt", residency="EU", id=f"errand-{order}"
-                )
-                await run.result()
-
-        await asyncio.gather(*(one_after_another() for _ in range(CALIBRATION_AT_ONCE)))
-        per_s = CALIBRATION_RUNS / (time.monotonic() - began)
+    await _several(fleet, WARM_UP_RUNS)
+    began = time.monotonic()
+    await _several(fleet, CALIBRATION_RUNS)
+    per_s = CALIBRATION_RUNS / (time.monotonic() - began)
     return max(LEAST_PER_S, min(MOST_PER_S, per_s / 2))
+
+
+async def _several(fleet: Fleet, count: int) -> None:
+    numbers = iter(fresh_orders(count))
+
+    async def one_after_another() -> None:
+        for order in numbers:
+            run = await fleet.client.start(
+                Errand.run, order, origin=HOME, residency="EU", id=run_id(Errand, order)
+            )
+            await run.result()
+
+    await asyncio.gather(*(one_after_another() for _ in range(CALIBRATION_AT_ONCE)))
 
 
 async def conduct(
     scenario: Scenario, fleet: Fleet, options: Options, rate_per_s: float, healthy: Baseline | None
 ) -> Outcome:
     """Runs one scenario on a whole fleet; leaves it whole again, unless runs are left over."""
+    await settled(fleet)
     orders = fresh_orders(options.runs)
     load = Load(fleet.client, Errand, orders, per_s=rate_per_s, deadline=options.deadline)
     fault = scenario.fault(options)
@@ -108,9 +135,12 @@ async def conduct(
         finally:
             driving.cancel()
             await asyncio.gather(driving, return_exceptions=True)
+    until_s = time.monotonic()
     if scenario.lasts is None:
         await fault.heal(fleet)
-    struck = Struck(struck_s, healed_s, fault.regions, fault.cells, scenario.recovery)
+    struck = Struck(
+        struck_s, healed_s, fault.regions, fault.cells, scenario.recovery, until_s, scenario.alive
+    )
     return await _outcome(scenario, fleet, load, orders, struck, healthy)
 
 
@@ -184,6 +214,14 @@ def _reasons(runs: list[RunRecord]) -> dict[str, int]:
 def say(text: str) -> None:
     """To people, who read standard error; data goes to files and standard output."""
     print(text, file=sys.stderr, flush=True)
+
+
+def quiet() -> None:
+    """What is broken on purpose is no news: only errors are logged here. Call it before anything connects."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    logging.getLogger("temporalio").setLevel(logging.ERROR)
+    errors = LoggingConfig(filter=TelemetryFilter(core_level="ERROR", other_level="ERROR"))
+    Runtime.set_default(Runtime(telemetry=TelemetryConfig(logging=errors)), error_if_already_set=False)
 
 
 @contextmanager

@@ -6,11 +6,14 @@ namespaces (``unshare --map-root-user --mount``).
 """
 
 import contextlib
+import os
+import sys
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Self
 
-from orchestrator.dev.processes import ChildProcess, Supervisor
+from orchestrator.dev.processes import LAUNCHER, ChildProcess, Supervisor
 
 SIZE_MIB = 96
 """Many times what the histories of a scenario need."""
@@ -38,9 +41,13 @@ class SmallDisk:
             StackError: The system allows no user namespaces, or has no ``unshare``.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        script = f'mount -t tmpfs -o size={SIZE_MIB}m tmpfs "$0" && echo mounted && exec sleep infinity'
+        script = f'mount -t tmpfs -o size={SIZE_MIB}m tmpfs "$0" && echo mounted && exec "$@"'
         holder = await supervisor.start(
-            "disk", ["unshare", "--map-root-user", "--mount", "sh", "-c", script, str(folder)]
+            "disk",
+            [
+                *("unshare", "--map-root-user", "--mount", "sh", "-c", script, str(folder)),
+                *_dying_with_us(["sleep", "infinity"]),
+            ],
         )
 
         async def mounted() -> bool:
@@ -49,13 +56,10 @@ class SmallDisk:
         await holder.until_ready(mounted, within=timedelta(seconds=10))
         return cls(holder, folder)
 
-    @property
-    def inside(self) -> tuple[str, ...]:
-        """What a command begins with that shall see the disk."""
-        return (
-            *("nsenter", "--target", str(self._holder.pid)),
-            *("--user", "--mount", "--preserve-credentials"),
-        )
+    def inside(self, command: Sequence[str]) -> list[str]:
+        """The command line of a process that shall see the disk."""
+        enter = ["nsenter", "--target", str(self._holder.pid)]
+        return [*enter, "--user", "--mount", "--preserve-credentials", *_dying_with_us(command)]
 
     def fill(self) -> None:
         """Leave no byte free: the next write of a database fails with "no space left on device"."""
@@ -70,3 +74,8 @@ class SmallDisk:
     @property
     def _filler(self) -> Path:
         return Path(f"/proc/{self._holder.pid}/root{self.folder}/filler")
+
+
+def _dying_with_us(command: Sequence[str]) -> list[str]:
+    """The command, which asks once more to die with this process: in a new namespace that is forgotten."""
+    return [sys.executable, "-I", "-S", str(LAUNCHER), str(os.getpid()), *command]

@@ -21,8 +21,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-MODEL_TAKES = timedelta(milliseconds=60)
-TOOL_TAKES = timedelta(milliseconds=40)
+from bench.chaos.places import STANDBY
+
+MODEL_TAKES = timedelta(milliseconds=300)
+TOOL_TAKES = timedelta(milliseconds=200)
+STANDBY_TAKES = timedelta(milliseconds=400)
+"""A tool in the region that comes next: so much longer that no noise makes it the first choice."""
+
 PIECES = 4
 """Of a streamed answer, each after its part of the time."""
 
@@ -115,13 +120,14 @@ class Doubles:
         return JSONResponse({"description": "Finds a run's file.", "parameters": {"type": "object"}})
 
     async def look_up(self, request: Request) -> Response:
-        service = self._services[request.path_params["region"]]
+        region = request.path_params["region"]
+        service = self._services[region]
         order = int((await request.json())["order"])
         service.requests[order] += 1
         if refusal := await self._refused(service, request):
             return refusal
         async with service.free:
-            await service.work(TOOL_TAKES)
+            await service.work(STANDBY_TAKES if region == STANDBY else TOOL_TAKES)
         if service.mood is Mood.CUTS:
             return StreamingResponse(_cut(b'{"fi'), media_type="application/json")
         return Response(filed(order), media_type="text/plain")

@@ -39,6 +39,11 @@ class Struck:
     regions: frozenset[str] = frozenset()
     cells: frozenset[str] = frozenset()
     measure: Recovery = Recovery.EXTRA
+    until_s: float = math.inf
+    """When the measurement ended: what was mended afterwards did not recover by itself."""
+
+    alive: bool = False
+    """Whether the regions go on working, so that a step may be done there as well."""
 
     @property
     def over_s(self) -> float:
@@ -118,7 +123,8 @@ def recoveries_s(
     """Of each step or run that the fault hit, in seconds; infinite where it never recovered."""
     by_order: dict[int, list[Effect]] = {}
     for effect in effects:
-        by_order.setdefault(effect.order, []).append(effect)
+        if effect.at_s <= struck.until_s:
+            by_order.setdefault(effect.order, []).append(effect)
     measure = {Recovery.STEP: _of_steps, Recovery.RUN: _of_run, Recovery.EXTRA: _extra}[struck.measure]
     return [
         value
@@ -145,7 +151,7 @@ def _of_steps(
                 for effect in effects
                 if effect.what == what
                 and effect.at_s > struck.at_s
-                and (effect.region not in struck.regions or effect.at_s > struck.over_s)
+                and (struck.alive or effect.region not in struck.regions or effect.at_s > struck.over_s)
             ]
             if again or math.isinf(done_s):
                 yield min(again, default=math.inf) - max(due, struck.at_s)

@@ -96,9 +96,11 @@ class Fleet:
     async def start_cell(self, name: str) -> None:
         """Start a cell's server, from its file if it has run before, and wait until it answers."""
         server = self.cells[name]
-        inside = self.disk.inside if self.disk is not None and self.shape.small_disk == name else ()
+        line = command(server)
+        if self.disk is not None and self.shape.small_disk == name:
+            line = self.disk.inside(line)
         process = await self.supervisor.start(
-            f"cell {name}", [*inside, *command(server)], environment={"TEMPORAL_CONFIG_FILE": os.devnull}
+            f"cell {name}", line, environment={"TEMPORAL_CONFIG_FILE": os.devnull}
         )
         self.servers[name] = process
 

@@ -26,7 +26,7 @@ SHAPE = Shape(slots=2)
 
 TIMES = 5
 
-SLOWED = 8.0
+SLOWED = 1.5
 """A call then takes half a second: two regions with two slots give some eight answers a second."""
 
 DEADLINE = timedelta(seconds=10)

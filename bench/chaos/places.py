@@ -18,7 +18,10 @@ HOME = FRANKFURT
 """Of the runs of users in Frankfurt. It has no archive, so that one step of each run is far away."""
 
 FAR = PARIS
-"""Where that step is placed, and the sub-agent's home, while all is well. Dublin comes next."""
+"""Where that step is placed, and the sub-agent's home, while all is well."""
+
+STANDBY = DUBLIN
+"""What comes next, for all steps and as a home; slower, and farther away."""
 
 COUNTRY: Mapping[str, str] = {FRANKFURT: "DE", PARIS: "FR", DUBLIN: "IE", ASHBURN: "US"}
 

@@ -11,7 +11,7 @@ from rich.table import Table
 from bench.chaos import clock
 from bench.chaos.conduct import Baseline, Outcome
 from bench.chaos.overload import Overloaded
-from bench.chaos.scenarios import SCENARIOS, Options, Scenario
+from bench.chaos.scenarios import HEALTHY, SCENARIOS, Options, Scenario
 from bench.report import OUT, at_most, write
 
 NAME = "chaos"
@@ -124,8 +124,12 @@ class Results:
 
 def goals_of(rows: Sequence[Mapping[str, Any]], special: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """The goals of all scenarios together, and the special ones."""
-    shared = [at_most(name, sum(row[key] for row in rows), 0) for key, name in ZERO.items()] if rows else []
-    return [*shared, *special]
+    if not rows:
+        return list(special)
+    shared = [at_most(name, sum(row[key] for row in rows), 0) for key, name in ZERO.items()]
+    # a fault that hits nothing proves nothing
+    unhit = sum(row["hit"] == 0 for row in rows if row["scenario"] != HEALTHY)
+    return [*shared, at_most("scenarios whose fault hit no run", unhit, 0), *special]
 
 
 def _at_most(name: str, value: float | None, bound: float) -> dict[str, Any]:

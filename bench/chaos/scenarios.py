@@ -61,6 +61,9 @@ class Scenario:
     bound_s: float | None = None
     """Goal for the recovery's p99."""
 
+    alive: bool = False
+    """Whether the region that is hit goes on working."""
+
     shape: Shape = PLAIN
     hedged: bool = False
     """Whether the p99 of the runs, and what hedging costs, have goals."""
@@ -78,6 +81,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         lambda options: KillWorkers(FAR, only=0),
         lasts=None,
         recovery=Recovery.STEP,
+        alive=True,
     ),
     Scenario(
         "region-killed",
