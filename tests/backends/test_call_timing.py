@@ -6,6 +6,7 @@ from contextlib import aclosing
 from datetime import timedelta
 
 import pytest
+from mcp.server.mcpserver import MCPServer
 from temporalio.api.common.v1 import Payload
 
 from orchestrator import errors
@@ -14,7 +15,7 @@ from orchestrator.context import running
 from orchestrator.timing import MAX_CALLS, TIMING, CallTiming, Stopwatch, timing_of, write_timing
 from orchestrator.topology.model import Offer
 from tests.backends import double as doubles
-from tests.backends.conftest import free_port, region
+from tests.backends.conftest import free_port, hosting, region
 from tests.backends.observation import a_step, calls_of
 
 ASKED = [Message.user("The capital of France is Paris. What is the capital of France?")]
@@ -275,3 +276,25 @@ def test_a_timing_of_a_newer_worker_is_read():
     timing = timing_of(payload)
     assert timing is not None
     assert timing.calls[0].kind == "oracle"
+
+
+async def test_an_mcp_tool_counts_its_session_as_connecting():
+    mcp = MCPServer("rates")
+
+    @mcp.tool()
+    def rate(currency: str) -> float:
+        return {"EUR": 1.0}[currency]
+
+    step = a_step()
+    with hosting(mcp.streamable_http_app()) as url:
+        offer = Offer(kind="tool", name="rate", protocol="mcp", endpoint=f"{url}/mcp")
+        async with Backends(region(offer)) as backends:
+            with running(step):
+                await backends.tool("rate").describe()
+                await backends.tool("rate").call({"currency": "EUR"})
+                with pytest.raises(errors.ToolError):
+                    await backends.tool("rate").call({"currency": "USD"})
+    calls = calls_of(step)
+    assert [call.operation for call in calls] == ["describe", "call", "call"]
+    assert 0 < calls[0].connect_ms <= calls[0].took_ms
+    assert [call.error for call in calls] == [None, None, "ToolError"]
