@@ -1,67 +1,21 @@
 """Traces of real runs, from history alone: the parts of each step add up to its wall time."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 from temporalio.client import Client, WorkflowFailureError
 
 from orchestrator import EdgeClient
-from orchestrator.dev.processes import Supervisor, free_ports
-from orchestrator.dev.temporal_server import CellServer, start_cell
 from orchestrator.errors import RunNotFoundError
-from orchestrator.geography import Coordinates
-from orchestrator.runtime import RegionWorker
 from orchestrator.timing import StepTiming
-from orchestrator.topology import Cell, Offer, Region, Topology
-from orchestrator.trace import RunTrace, read_run
+from orchestrator.trace import read_run
 from orchestrator.trace.parts import QueuedTimes, queued_parts
 from tests.dispatch.plain import Plain
-from tests.trace.agents import Crowd, Falling, Mixed, Pair, Stumbling, Waiting, application
+from tests.trace.agents import Crowd, Falling, Mixed, Pair, Stumbling, Waiting
+from tests.trace.reading import assert_adds_up, trace_of
 
 PAUSE_MS = 40
-
-
-@pytest.fixture(scope="module")
-async def traced(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[EdgeClient]:
-    """One region whose press has one slot."""
-    server = CellServer("traced", *free_ports(3))
-    press = Offer(kind="tool", name="press", endpoint="http://127.0.0.1:1/press", slots=1)
-    place = Region(
-        name="traced",
-        coordinates=Coordinates(50.1, 8.7),
-        country="DE",
-        cell="traced",
-        offers=(press,),
-        control=f"http://127.0.0.1:{free_ports(1)[0]}",
-    )
-    folder: Path = tmp_path_factory.mktemp("traced")
-    async with Supervisor(folder) as supervisor:
-        await start_cell(server, supervisor)
-        cell = Cell(name="traced", region="traced", address=server.address, namespace="traced")
-        topology = Topology(cells=(cell,), regions=(place,))
-        worker = RegionWorker(topology, "traced", application, warm_up=False)
-        serving = asyncio.create_task(worker.serve())
-        async with await EdgeClient.connect(topology, application=application, watch=False) as client:
-            yield client
-        worker.stop()
-        await serving
-
-
-async def trace_of(client: EdgeClient, workflow_id: str) -> RunTrace:
-    return await read_run(client.cell("traced"), workflow_id)
-
-
-def assert_adds_up(run: RunTrace) -> None:
-    steps = list(run.all_steps())
-    assert steps
-    for step in steps:
-        assert step.parts is not None
-        assert step.wall_ms is not None
-        assert all(part_ms >= 0 for part_ms in step.parts.by_name().values()), step
-        assert abs(step.parts.sum_ms - step.wall_ms) <= max(5.0, 0.02 * step.wall_ms), step
 
 
 @pytest.mark.parametrize("agent", [Mixed, Crowd, Pair, Stumbling])
