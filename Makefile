@@ -9,10 +9,10 @@ ARGS ?=
 export UV_PROJECT_ENVIRONMENT := $(VENV)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format bench performance clean
+.PHONY: help setup demo test check format bench performance chaos soak reliability clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(BIN)/uv:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else "Python 3.11 to 3.13 is needed, $(PYTHON) is %d.%d; run: make PYTHON=python3.12 ..." % v)'
@@ -48,6 +48,15 @@ bench: $(STAMP) ## List the benchmarks; BENCH=NAME runs one
 
 performance: $(STAMP) ## Write docs/performance.md from the results of the benchmarks
 	@$(BIN)/python -m bench.performance $(ARGS)
+
+chaos: $(STAMP) ## Break a real fleet and count what became of the runs; SCENARIO=NAME SEED=N
+	@$(BIN)/python -m bench.chaos $(SCENARIO) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+soak: $(STAMP) ## Half load for half an hour: memory, sockets, stuck runs; DURATION=MINUTES
+	@$(BIN)/python -m bench.chaos.soak $(if $(DURATION),--minutes $(DURATION)) $(ARGS)
+
+reliability: $(STAMP) ## Write what chaos and soak measured into docs/reliability.md
+	@$(BIN)/python -m bench.chaos.page $(ARGS)
 
 clean: ## Remove what was made here: environment, caches, results, the stack's state
 	rm -rf $(VENV) .edgeward .hypothesis .pytest_cache .ruff_cache bench/out dist
