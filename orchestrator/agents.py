@@ -17,7 +17,7 @@ import temporalio.workflow
 from temporalio.common import RetryPolicy
 
 from orchestrator.errors import ConfigurationError
-from orchestrator.placement import AgentProfile, DispatchChoice, Handoff, RunTime, StepProfile
+from orchestrator.placement import AgentProfile, DispatchChoice, Handoff, RunTime, StepProfile, WithoutPlace
 from orchestrator.queues import checked_kind
 from orchestrator.requirements import Needs, Objective, Requirements, ResidencyLike, requirements
 from orchestrator.temporal_seams import activity_name, workflow_class, workflow_name
@@ -78,6 +78,7 @@ class AgentDefinition:
     handoffs: Mapping[str, tuple[AgentDefinition, float]] = field(
         default_factory=dict[str, tuple["AgentDefinition", float]]
     )
+    without_place: WithoutPlace = "wait"
 
     def profile(self, known_steps: Iterable[StepDefinition] = ()) -> AgentProfile:
         """The agent as the planner sees it.
@@ -97,6 +98,7 @@ class AgentDefinition:
                 Handoff(below.profile(known_steps), calls) for below, calls in self.handoffs.values()
             ),
             requirements=self.requirements,
+            without_place=self.without_place,
         )
 
 
@@ -171,6 +173,7 @@ def agent(
     objective: Objective | None = None,
     steps: Mapping[Callable[..., Any], float] | None = None,
     handoffs: Mapping[type, float] | None = None,
+    without_place: WithoutPlace = "wait",
     name: str | None = None,
     sandboxed: bool = True,
 ) -> Callable[[ClassT], ClassT]:
@@ -182,6 +185,9 @@ def agent(
         steps: Steps and how often a run is expected to call each. Left out: every step of the
             application counts once.
         handoffs: Sub-agents (classes decorated with ``@agent``) and how often each is started.
+        without_place: What a run does while no place of a step can do it. ``wait``: it tries them
+            again, less and less often, up to the run's own deadline. ``fail``: it fails with a
+            ``PlacementError`` once all have been tried.
         name: The workflow's name; default: the class's.
         sandboxed: Whether Temporal's sandbox watches over its determinism at run time. Without
             it a run of five steps is faster by about ten milliseconds, and only replay tests
@@ -202,6 +208,7 @@ def agent(
             requirements=requirements(residency=residency, objective=objective),
             steps=None if steps is None else _declared_steps(cls, steps),
             handoffs=_declared_handoffs(cls, handoffs or {}),
+            without_place=without_place,
         )
         setattr(cls, _AGENT, definition)
         return cls

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ import structlog
 from temporalio import activity
 from temporalio.common import RawValue
 from temporalio.exceptions import ApplicationError
-from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput
+from temporalio.worker import ActivityInboundInterceptor, ActivityOutboundInterceptor, ExecuteActivityInput
 
 from orchestrator.backends import using
 from orchestrator.context import StepContext, running
@@ -28,6 +29,13 @@ from orchestrator.timing import write_timing
 
 log = structlog.get_logger(__name__)
 
+BEAT = timedelta(milliseconds=500)
+"""How often a step that runs says so. A worker sends it on as often as ``HEARTBEAT_THROTTLE`` allows; a
+shorter step sends nothing."""
+
+HEARTBEAT_THROTTLE = timedelta(milliseconds=600)
+"""Of the workers: three heartbeats fit into the time after which one counts as dead."""
+
 
 class StepInbound(ActivityInboundInterceptor):
     """Around every activity of a worker.
@@ -40,6 +48,12 @@ class StepInbound(ActivityInboundInterceptor):
     def __init__(self, next: ActivityInboundInterceptor, site: Site | None) -> None:
         super().__init__(next)
         self._site = site
+        self._outbound: ActivityOutboundInterceptor | None = None
+
+    def init(self, outbound: ActivityOutboundInterceptor) -> None:
+        """See base class."""
+        self._outbound = outbound
+        super().init(outbound)
 
     async def execute_activity(self, input: ExecuteActivityInput) -> Any:
         """See base class."""
@@ -51,7 +65,7 @@ class StepInbound(ActivityInboundInterceptor):
             self._refuse_wrong_region(assignment, info)
         step = self._context(assignment, info)
         try:
-            with running(step), self._at_site(info):
+            with running(step), self._at_site(info), self._beating(assignment):
                 result = await super().execute_activity(input)
                 result = checked(
                     [result],
@@ -61,7 +75,8 @@ class StepInbound(ActivityInboundInterceptor):
                 )[0]
         except EdgewardError as error:
             log.warning("step.failed", step=info.activity_type, run=info.workflow_run_id, error=str(error))
-            raise _as_application_error(error) from error
+            elsewhere = assignment is not None and assignment.elsewhere
+            raise _as_application_error(error, elsewhere=elsewhere) from error
         if self._site is not None:
             again = info.attempt > 1 and not info.is_local
             timing = step.stopwatch.timing(
@@ -107,6 +122,26 @@ class StepInbound(ActivityInboundInterceptor):
         )
 
     @contextmanager
+    def _beating(self, assignment: Assignment | None) -> Generator[None]:
+        """Tells the server that this worker lives, while the block lasts."""
+        if assignment is None or not assignment.heartbeat or self._outbound is None:
+            yield
+            return
+        loop = asyncio.get_running_loop()
+        outbound = self._outbound
+
+        def beat() -> None:
+            nonlocal next_beat
+            outbound.heartbeat()
+            next_beat = loop.call_later(BEAT.total_seconds(), beat)
+
+        next_beat = loop.call_later(BEAT.total_seconds(), beat)
+        try:
+            yield
+        finally:
+            next_beat.cancel()
+
+    @contextmanager
     def _at_site(self, info: activity.Info) -> Generator[None]:
         if self._site is None:
             yield
@@ -137,8 +172,13 @@ def _publish(publish: Publish, root: str, step: StepContext, text: str) -> None:
     )
 
 
-def _as_application_error(error: EdgewardError) -> ApplicationError:
-    """The same error as history keeps it: its class is the type, and final ones are not retried."""
+def _as_application_error(error: EdgewardError, *, elsewhere: bool) -> ApplicationError:
+    """The same error as history keeps it: its class is the type; one that is final here is not retried.
+
+    Args:
+        error: What the step raised.
+        elsewhere: Whether the run places the step again if this place cannot do it.
+    """
     if not isinstance(error, BackendError):
         return ApplicationError(str(error), type=type(error).__name__, non_retryable=True)
     details = {
@@ -151,6 +191,7 @@ def _as_application_error(error: EdgewardError) -> ApplicationError:
         str(error),
         details,
         type=type(error).__name__,
-        non_retryable=error.recovery is Recovery.FINAL,
+        non_retryable=error.recovery is Recovery.FINAL
+        or (elsewhere and error.recovery is Recovery.ELSEWHERE),
         next_retry_delay=error.retry_after,
     )

@@ -39,6 +39,16 @@ LARGEST_BYTES = 16 * 1024 * 1024
 ValueT = TypeVar("ValueT", bound=BaseModel)
 
 
+class EarlierPlace(BaseModel):
+    """A place that should have done a step, and did not."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    place: str
+    reason: str
+    """The region's own, not the step's."""
+
+
 class Assignment(BaseModel):
     """What a step is told: which it is, and where it goes. Why is in the run's plan."""
 
@@ -57,6 +67,15 @@ class Assignment(BaseModel):
     predicted_ms: float | None = None
     residency: Residency
     """Checked once more by the worker that receives the step."""
+
+    elsewhere: bool = False
+    """Whether it can go to another place: then one that cannot do it does not try for long."""
+
+    heartbeat: bool = False
+    """Whether the worker tells the server that it lives, so that a dead one is noticed."""
+
+    earlier: tuple[EarlierPlace, ...] = ()
+    """The places that it was to be done in before."""
 
 
 def with_plan(headers: Mapping[str, Payload], plan: Plan) -> dict[str, Payload]:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from orchestrator.backends import Backends
-from orchestrator.fleet import StepTimes
+from orchestrator.fleet import RegionHealth, StepTimes
 from orchestrator.streams import StreamPiece
 from orchestrator.topology import Region
 
@@ -23,5 +23,8 @@ class Site:
     backends: Backends
     times: StepTimes = field(default_factory=StepTimes)
     publish: Publish | None = None
+    health: RegionHealth = field(default_factory=RegionHealth)
+    """What its runs see of the regions that they send steps to."""
+
     busy: Counter[str] = field(default_factory=Counter[str])
     """How many queued steps run at this moment, by kind."""

@@ -8,11 +8,14 @@ by the plan.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import dataclasses
+from collections.abc import Sequence
+from datetime import timedelta
 from functools import cached_property
 from typing import Any, ClassVar, NoReturn
 
 from temporalio import workflow
+from temporalio.common import RetryPolicy
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import (
     ContinueAsNewInput,
@@ -27,9 +30,18 @@ from temporalio.worker import (
 from orchestrator.calls import current_requirements
 from orchestrator.dispatch.answer import AnswerUpdate
 from orchestrator.dispatch.handover import InlineSteps
-from orchestrator.dispatch.headers import PLAN_HEADER, Assignment, plan_of, with_assignment, with_plan
+from orchestrator.dispatch.headers import (
+    PLAN_HEADER,
+    Assignment,
+    EarlierPlace,
+    plan_of,
+    with_assignment,
+    with_plan,
+)
 from orchestrator.dispatch.payloads import checked
+from orchestrator.dispatch.place_again import HEARTBEAT_TIMEOUT, PLACE_TIMEOUTS, PlacedStep, Places
 from orchestrator.errors import PayloadTooLargeError
+from orchestrator.fleet import RegionHealth
 from orchestrator.placement import Candidate, Dispatch, Plan, StepPlan
 from orchestrator.queues import agents_queue, step_queue
 from orchestrator.requirements import Residency
@@ -42,17 +54,20 @@ it takes for the whole step (bench ``overhead``)."""
 class PlacingInbound(WorkflowInboundInterceptor):
     """Installs the outbound interceptor in every workflow, and lets a run with a plan answer its start."""
 
+    health: ClassVar[RegionHealth]
+    """What this process sees of the regions; ``seeing`` sets it."""
+
     stored: ClassVar[bool] = False
     """Whether the worker's region has a store for what is large."""
 
     @classmethod
-    def storing(cls, stored: bool) -> type[PlacingInbound]:
-        """The class for the workers of a region with a store, or without."""
-        return type(cls.__name__, (cls,), {"stored": stored})
+    def seeing(cls, health: RegionHealth, *, stored: bool = False) -> type[PlacingInbound]:
+        """The class for the workers that share this view of the regions, and the store of theirs."""
+        return type(cls.__name__, (cls,), {"health": health, "stored": stored})
 
     def init(self, outbound: WorkflowOutboundInterceptor) -> None:
         """See base class."""
-        super().init(PlacingOutbound(outbound, stored=self.stored))
+        super().init(PlacingOutbound(outbound, self.health, stored=self.stored))
         self._answer: AnswerUpdate | None = None
         if PLAN_HEADER in outbound.info().headers:
             self._answer = AnswerUpdate()
@@ -77,17 +92,14 @@ class PlacingInbound(WorkflowInboundInterceptor):
         return result
 
 
-@dataclass(frozen=True)
-class _Choice:
-    plan: StepPlan
-    candidate: Candidate
-
-
 class PlacingOutbound(WorkflowOutboundInterceptor):
     """Places the steps and sub-agents of one run; without a plan it changes nothing."""
 
-    def __init__(self, next: WorkflowOutboundInterceptor, *, stored: bool = False) -> None:
+    def __init__(
+        self, next: WorkflowOutboundInterceptor, health: RegionHealth, *, stored: bool = False
+    ) -> None:
         super().__init__(next)
+        self.health = health
         self._stored = stored
         self._sequence = 0
 
@@ -109,25 +121,80 @@ class PlacingOutbound(WorkflowOutboundInterceptor):
             # the author's decision: it stays, and the step still gets its idempotency key
             input.headers = with_assignment(input.headers, self._assignment(self._plan))
             return super().start_activity(input)
-        choice = self._choose(self._plan, input.activity)
-        if choice is None:
+        placed = self._places_of(self._plan, input.activity)
+        if placed is None:
             assignment = self._assignment(self._plan, place=self._plan.home)
             input.headers = with_assignment(input.headers, assignment)
             return super().start_activity(input)
-        inline = choice.candidate.dispatch == "inline" and input.heartbeat_timeout is None
-        assignment = self._assignment(
-            self._plan,
-            place=choice.candidate.region,
-            dispatch="inline" if inline else "queue",
-            predicted_ms=choice.candidate.cost.predicted_ms,
+        step, candidates = placed
+        if len(candidates) == 1 and self._plan.root.without_place == "wait":
+            return self._start_in(input, step, candidates[0], self._assignment(self._plan))
+        return self._start_in_one_of(input, step, candidates)
+
+    def _start_in_one_of(
+        self, input: StartActivityInput, step: StepPlan, candidates: Sequence[Candidate]
+    ) -> workflow.ActivityHandle[Any]:
+        """Starts a step that can go to another place if the first one cannot do it."""
+        assert self._plan is not None
+        assignment = self._assignment(self._plan)
+        first_id = input.activity_id
+        total, attempts = input.schedule_to_close_timeout, input.retry_policy
+        places = Places(
+            step=input.activity,
+            candidates=candidates,
+            repeatable=step.repeatable,
+            without_place=self._plan.root.without_place,
+            attempts=(attempts.maximum_attempts or None) if attempts else None,
+            ends_at=workflow.now() + total if total else None,
+            health=self.health,
         )
-        if not inline or choice.candidate.cost.predicted_ms >= SUMMARY_FROM_MS:
+
+        def start(
+            place: Candidate, attempt: int, earlier: tuple[EarlierPlace, ...], slot_wait: timedelta
+        ) -> workflow.ActivityHandle[Any]:
+            again = dataclasses.replace(input)
+            if attempt > 1:
+                again.activity_id = f"{first_id}.{attempt}"
+                if places.ends_at is not None:
+                    again.schedule_to_close_timeout = places.ends_at - workflow.now()
+            told = assignment.model_copy(update={"elsewhere": step.repeatable, "earlier": earlier})
+            return self._start_in(again, step, place, told, slot_wait=slot_wait)
+
+        return PlacedStep(places, start).handle()
+
+    def _start_in(
+        self,
+        input: StartActivityInput,
+        step: StepPlan,
+        place: Candidate,
+        assignment: Assignment,
+        *,
+        slot_wait: timedelta | None = None,
+    ) -> workflow.ActivityHandle[Any]:
+        """Starts a step in a place. From the second place on it is queued, wherever that is."""
+        inline = place.dispatch == "inline" and input.heartbeat_timeout is None and not assignment.earlier
+        beats = not inline and step.repeatable and input.heartbeat_timeout is None
+        assignment = assignment.model_copy(
+            update={
+                "place": place.region,
+                "dispatch": "inline" if inline else "queue",
+                "predicted_ms": place.cost.predicted_ms,
+                "heartbeat": beats,
+            }
+        )
+        if not inline or place.cost.predicted_ms >= SUMMARY_FROM_MS:
             input.summary = input.summary or _summary(input.activity, assignment)
         if inline:
             return self._start_inline(_as_local(input), assignment)
         input.headers = with_assignment(input.headers, assignment)
         input.args = _checked(input.args, f"input of step {input.activity}", stored=self._stored)
-        input.task_queue = step_queue(choice.candidate.region, choice.plan.kind)
+        input.task_queue = step_queue(place.region, step.kind)
+        if beats:
+            input.heartbeat_timeout = HEARTBEAT_TIMEOUT
+        if slot_wait is not None:
+            input.schedule_to_start_timeout = min(slot_wait, input.schedule_to_start_timeout or slot_wait)
+            if step.repeatable:
+                input.retry_policy = _leaving_a_place(input.retry_policy)
         return super().start_activity(input)
 
     def start_local_activity(self, input: StartLocalActivityInput) -> workflow.ActivityHandle[Any]:
@@ -207,8 +274,8 @@ class PlacingOutbound(WorkflowOutboundInterceptor):
             residency=_narrowed(plan.root.residency),
         )
 
-    def _choose(self, plan: Plan, activity: str) -> _Choice | None:
-        """The best candidate that the ``placing`` blocks leave; None for a step without a plan."""
+    def _places_of(self, plan: Plan, activity: str) -> tuple[StepPlan, Sequence[Candidate]] | None:
+        """The places that the ``placing`` blocks leave, best first; None for a step without a plan."""
         step = plan.root.step(activity)
         narrowed = current_requirements()
         if step is None:
@@ -219,12 +286,17 @@ class PlacingOutbound(WorkflowOutboundInterceptor):
                 "declare it on the agent or list it in the application",
                 rule="no plan",
             )
-        for candidate in step.candidates:
-            if narrowed is None or (
-                narrowed.residency.covers(candidate.jurisdictions)
-                and {str(offer) for offer in narrowed.offers} <= candidate.offers
-            ):
-                return _Choice(step, candidate)
+        if narrowed is None:
+            left: Sequence[Candidate] = step.candidates
+        else:
+            offers = {str(offer) for offer in narrowed.offers}
+            left = [
+                candidate
+                for candidate in step.candidates
+                if narrowed.residency.covers(candidate.jurisdictions) and offers <= candidate.offers
+            ]
+        if left:
+            return step, left
         excluded = "; ".join(
             f"{region}: {exclusion.rule} ({exclusion.reason})" for region, exclusion in step.excluded.items()
         )
@@ -263,6 +335,13 @@ def _checked(args: Any, what: str, *, stored: bool) -> list[Any]:
 def _summary(activity: str, assignment: Assignment) -> str:
     predicted = f"{assignment.predicted_ms:.0f} ms predicted"
     return f"{activity} → {assignment.place} · {predicted} · {assignment.dispatch}"
+
+
+def _leaving_a_place(policy: RetryPolicy | None) -> RetryPolicy:
+    """The same policy, but what a place fails by is not tried again there."""
+    policy = policy or RetryPolicy()
+    types = [*(policy.non_retryable_error_types or ()), *PLACE_TIMEOUTS]
+    return dataclasses.replace(policy, non_retryable_error_types=types)
 
 
 def _as_local(input: StartActivityInput) -> StartLocalActivityInput:

@@ -11,6 +11,7 @@ from orchestrator.placement.profile import (
     Handoff,
     RunTime,
     StepProfile,
+    WithoutPlace,
 )
 from orchestrator.placement.snapshot import QueueReading, RegionReading, Snapshot
 
@@ -36,5 +37,6 @@ __all__ = [
     "StepCost",
     "StepPlan",
     "StepProfile",
+    "WithoutPlace",
     "plan",
 ]

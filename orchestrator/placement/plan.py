@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 
 from orchestrator.geography import Origin
 from orchestrator.placement.cost import StepCost
-from orchestrator.placement.profile import Dispatch
+from orchestrator.placement.profile import Dispatch, WithoutPlace
 from orchestrator.requirements import Residency
 
 Names = Annotated[
@@ -107,6 +107,9 @@ class AgentPlan(_Value):
 
     steps: Mapping[str, StepPlan]
     """By step name or pattern."""
+
+    without_place: WithoutPlace = "wait"
+    """What it does while no place of a step can do it."""
 
     handoffs: Mapping[str, AgentPlan] = Field(default_factory=dict[str, "AgentPlan"])
 

@@ -14,6 +14,10 @@ DispatchChoice = Literal["auto", "inline", "queue"]
 """What an author may say about it."""
 
 
+WithoutPlace = Literal["wait", "fail"]
+"""What a run does while no place of a step can do it: wait for one to come back, or fail."""
+
+
 @dataclass(frozen=True)
 class RunTime:
     """How long a step's body takes in a place, without dispatch and waiting."""
@@ -97,3 +101,4 @@ class AgentProfile:
     steps: tuple[StepProfile, ...] = ()
     handoffs: tuple[Handoff, ...] = ()
     requirements: Requirements = field(default_factory=Requirements)
+    without_place: WithoutPlace = "wait"

@@ -99,6 +99,7 @@ class Receipts:
             home_jurisdictions=region.jurisdictions,
             residency=node.residency,
             steps=steps,
+            without_place=node.agent.without_place,
             handoffs=handoffs,
         )
 

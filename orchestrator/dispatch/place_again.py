@@ -1,0 +1,227 @@
+"""A step that goes on to its next place when one cannot do it, and its hedge.
+
+Everything here runs in workflows. What leads to the next place is a failure in history, so a replay
+takes the same way: as many activities, the same pauses. *Which* region comes next is ordered by what
+the home's worker sees at that moment, and that is no part of the comparison: replay does not look at
+an activity's queue. So the live order may move a place, and never take one away, or turn a queued
+step into an inline one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, cast
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError, ApplicationError, FailureError, TimeoutError, TimeoutType
+
+from orchestrator.dispatch.headers import EarlierPlace
+from orchestrator.errors import Recovery
+from orchestrator.fleet import RegionHealth
+from orchestrator.placement import Candidate, WithoutPlace
+
+SLOT_WAIT = timedelta(milliseconds=1500)
+"""How long a step waits in a place's queue for a worker, beyond the wait that was predicted, before it
+goes to its next place. Doubled each time around, up to ``LONGEST_SLOT_WAIT``: where all are busy,
+moving on helps nobody."""
+
+LONGEST_SLOT_WAIT = timedelta(seconds=30)
+
+HEARTBEAT_TIMEOUT = timedelta(seconds=2)
+"""A worker that has not been heard of for so long is taken for dead, and its step is placed again."""
+
+SHORTEST_ROUND = timedelta(milliseconds=500)
+"""Once around all places takes at least this long, doubled each time up to ``LONGEST_ROUND``."""
+
+LONGEST_ROUND = timedelta(seconds=30)
+
+_NOT_STARTED = "no worker took it in time"
+_SILENT = "its worker fell silent"
+_TIMED_OUT = "it timed out there"
+
+PLACE_TIMEOUTS = ("TemporalTimeout:Heartbeat", "TemporalTimeout:StartToClose")
+"""Names under which a retry policy tells the server not to try again in the same place."""
+
+
+@dataclass(frozen=True)
+class PlaceFailure:
+    """Why a place did not do a step, for reasons of its own."""
+
+    reason: str
+    surely: bool
+    """Whether one such failure says enough about the region."""
+
+
+def failure_of_place(error: FailureError, *, repeatable: bool) -> PlaceFailure | None:
+    """What kept the place from doing the step; None if it failed for the step's own reasons.
+
+    Args:
+        error: What the activity ended with.
+        repeatable: Whether the step may run again. One that may not goes elsewhere only if it surely
+            did not run: nobody took it, or its endpoint was not reached.
+    """
+    # the SDK hands over the failure of a local activity as it is
+    cause = error.cause if isinstance(error, ActivityError) else error
+    if isinstance(cause, TimeoutError):
+        if cause.type == TimeoutType.SCHEDULE_TO_START:
+            return PlaceFailure(_NOT_STARTED, surely=True)
+        if not repeatable:
+            return None
+        if cause.type == TimeoutType.HEARTBEAT:
+            return PlaceFailure(_SILENT, surely=True)
+        return PlaceFailure(_TIMED_OUT, surely=False) if cause.type == TimeoutType.START_TO_CLOSE else None
+    if not isinstance(cause, ApplicationError) or not cause.details:
+        return None
+    details: Any = cause.details[0]
+    recovery = cast("dict[str, Any]", details).get("recovery") if isinstance(details, dict) else None
+    if recovery not in (Recovery.ELSEWHERE, Recovery.RETRY_HERE):
+        return None
+    if not repeatable and cause.type != "BackendUnreachableError":
+        return None
+    return PlaceFailure(cause.type or "backend", surely=False)
+
+
+Start = Callable[[Candidate, int, tuple[EarlierPlace, ...], timedelta], workflow.ActivityHandle[Any]]
+"""Schedules a step in a place, given which attempt it is, what was tried, and how long it may wait there."""
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a step may go, and under which rules.
+
+    Args:
+        step: Its name.
+        candidates: Of its plan, ranked: the places that its residency and its block allow.
+        repeatable: Whether it may run again.
+        without_place: What to do when none can do it.
+        attempts: How often it may start in all; None for without end.
+        ends_at: When the author's own deadline for all attempts ends; None without one.
+        health: What the home's worker sees of the regions.
+    """
+
+    step: str
+    candidates: Sequence[Candidate]
+    repeatable: bool
+    without_place: WithoutPlace
+    attempts: int | None
+    ends_at: datetime | None
+    health: RegionHealth
+
+    def ordered(self, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
+        """By what is seen of their regions at this moment."""
+        return self.health.ordered(candidates, _region)
+
+
+class PlacedStep:
+    """One call of a step that has more than one place, on its way through them.
+
+    Args:
+        places: Where it may go.
+        start: Schedules it in one of them.
+    """
+
+    def __init__(self, places: Places, start: Start) -> None:
+        self._places = places
+        self._start = start
+        self._attempt = 0
+        self._begun = 0
+        self._round = 0
+        self._earlier: tuple[EarlierPlace, ...] = ()
+        self._awaited = False
+        self._round_began_at = workflow.now()
+        first, *rest = places.candidates
+        if first.dispatch == "queue":
+            first, *rest = places.ordered(places.candidates)
+        self._left: list[Candidate] = rest
+        self._running = self._start_in(first)
+
+    def handle(self) -> workflow.ActivityHandle[Any]:
+        """What the agent's code awaits, and cancels."""
+        task = asyncio.create_task(self._carry_out(), name=f"step: {self._places.step}")
+        task.add_done_callback(self._pass_cancellation_on)
+        # a handle is a task and nothing more; one of the SDK's own cannot be made from outside
+        return cast("workflow.ActivityHandle[Any]", task)
+
+    def _pass_cancellation_on(self, task: asyncio.Task[Any]) -> None:
+        if task.cancelled() and not self._awaited:
+            # it was cancelled before its coroutine began, which would have passed it on
+            self._running.cancel()
+
+    async def _carry_out(self) -> Any:
+        self._awaited = True
+        while True:
+            try:
+                result = await self._running
+            except FailureError as error:
+                failure = failure_of_place(error, repeatable=self._places.repeatable)
+                if failure is None or self._has_no_attempt_left(failure):
+                    raise
+                self._note_failure(failure)
+                self._running = self._start_in(await self._next(error))
+            else:
+                self._note_success()
+                return result
+
+    def _start_in(self, place: Candidate) -> workflow.ActivityHandle[Any]:
+        self._attempt += 1
+        self._place = place
+        self._started_at = workflow.now()
+        wait = min(SLOT_WAIT * 2**self._round, LONGEST_SLOT_WAIT)
+        wait += timedelta(milliseconds=place.cost.wait_ms + place.cost.network_ms)
+        return self._start(place, self._attempt, self._earlier, wait)
+
+    def _has_no_attempt_left(self, failure: PlaceFailure) -> bool:
+        if self._places.ends_at is not None and workflow.now() >= self._places.ends_at:
+            return True
+        if failure.reason != _NOT_STARTED:
+            self._begun += 1
+        return self._places.attempts is not None and self._begun >= self._places.attempts
+
+    async def _next(self, error: FailureError) -> Candidate:
+        """The next place, after a pause where all have been tried."""
+        if not self._left:
+            if self._places.without_place == "fail":
+                raise self._without_place() from error
+            shortest = min(SHORTEST_ROUND * 2**self._round, LONGEST_ROUND)
+            pause = shortest - (workflow.now() - self._round_began_at)
+            if pause > timedelta():
+                await workflow.sleep(pause)
+            self._round_began_at = workflow.now()
+            self._round += 1
+            self._left = list(self._places.candidates)
+        first, *rest = self._places.ordered(self._left)
+        self._left = rest
+        return first
+
+    def _without_place(self) -> ApplicationError:
+        tried = "; ".join(f"{earlier.place}: {earlier.reason}" for earlier in self._earlier)
+        return ApplicationError(
+            f"step {self._places.step} has no place left: {tried}; the agent declares without_place='fail'",
+            {"rule": "no place left"},
+            type="PlacementError",
+            non_retryable=True,
+        )
+
+    def _note_failure(self, failure: PlaceFailure) -> None:
+        earlier = EarlierPlace(place=self._place.region, reason=failure.reason)
+        self._earlier = (*self._earlier, earlier)[-MOST_EARLIER:]
+        if not workflow.unsafe.is_replaying():
+            self._places.health.failed(self._place.region, failure.reason, surely=failure.surely)
+
+    def _note_success(self) -> None:
+        if self._place.dispatch == "inline" and self._attempt == 1:
+            return
+        if not workflow.unsafe.is_replaying():
+            predicted = timedelta(milliseconds=self._place.cost.predicted_ms)
+            self._places.health.succeeded(self._place.region, workflow.now() - self._started_at, predicted)
+
+
+MOST_EARLIER = 16
+"""So many of the places that were tried are told to the next one."""
+
+
+def _region(candidate: Candidate) -> str:
+    return candidate.region

@@ -1,0 +1,228 @@
+"""A place that cannot do a step: the step goes to the next one that its run allows."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import PollActivityTaskQueueRequest
+from temporalio.client import Client, WorkflowFailureError, WorkflowHistory
+
+from orchestrator import EdgeClient, EdgewardPlugin
+from orchestrator.client import EdgeRun
+from orchestrator.dispatch import Assignment, assignment_of
+from orchestrator.geography import Coordinates
+from orchestrator.runtime import RegionWorker
+from orchestrator.topology import Link, Offer, Region, Topology
+from tests.dispatch import wanderers
+from tests.dispatch.test_placed_runs import innermost
+from tests.dispatch.test_replay import history_of, other_topology, replayer
+from tests.dispatch.wanderers import (
+    Blocked,
+    Cancelling,
+    Charging,
+    European,
+    Impatient,
+    Ordinary,
+    Settled,
+    Wanderer,
+    application,
+)
+
+
+@pytest.fixture(scope="module")
+async def workers(topology: Topology) -> AsyncIterator[None]:
+    """Workers of the three regions, for these agents."""
+    alone = topology.model_copy(
+        update={"regions": tuple(region.model_copy(update={"control": None}) for region in topology.regions)}
+    )
+    workers = [RegionWorker(alone, region.name, application, warm_up=False) for region in alone.regions]
+    serving = [asyncio.create_task(worker.serve()) for worker in workers]
+    yield
+    for worker in workers:
+        worker.stop()
+    await asyncio.gather(*serving)
+
+
+@pytest.fixture
+async def edge(topology: Topology, workers: None) -> AsyncIterator[EdgeClient]:
+    async with await EdgeClient.connect(topology, application=application, watch=False) as client:
+        yield client
+
+
+@pytest.fixture
+def broken() -> Iterator[set[str]]:
+    yield wanderers.broken
+    wanderers.broken.clear()
+
+
+def with_absent(topology: Topology, name: str) -> Topology:
+    """One more region, whose press is the nearest to Frankfurt, and nobody works there."""
+    frankfurt, *others = topology.regions
+    desk = Offer(kind="tool", name="desk", endpoint="http://127.0.0.1:1/desk")
+    frankfurt = Region.model_validate({**frankfurt.model_dump(), "offers": (desk,)})
+    press = Offer(kind="tool", name="press", endpoint="http://127.0.0.1:1/press")
+    absent = Region(
+        name=name, coordinates=Coordinates(50.0, 8.3), country="DE", cell="europe", offers=(press,)
+    )
+    return Topology(
+        cells=topology.cells,
+        regions=(frankfurt, *others, absent),
+        links=(*topology.links, Link(source="frankfurt", target=name, rtt_ms=1.0)),
+    )
+
+
+def assignments(history: WorkflowHistory) -> list[Assignment]:
+    """Of the steps that were queued, in their order."""
+    found = [
+        assignment_of(event.activity_task_scheduled_event_attributes.header.fields)
+        for event in history.events
+        if event.HasField("activity_task_scheduled_event_attributes")
+    ]
+    return [assignment for assignment in found if assignment is not None]
+
+
+async def taken(client: Client, queue: str) -> None:
+    """Takes the next task of a queue, as a worker does that dies with it."""
+    await client.workflow_service.poll_activity_task_queue(
+        PollActivityTaskQueueRequest(
+            namespace=client.namespace,
+            task_queue=TaskQueue(name=queue),
+            identity=f"doomed-{uuid.uuid4().hex}",
+        )
+    )
+
+
+async def replays(edge: EdgeClient, run: EdgeRun[object], agent: type) -> None:
+    plugin = EdgewardPlugin(other_topology(), application=application)
+    await replayer(plugin, agent).replay_workflow(await history_of(edge, run.id))
+
+
+async def test_a_step_that_nobody_takes_goes_to_the_next_place(topology: Topology, workers: None) -> None:
+    async with await EdgeClient.connect(
+        with_absent(topology, "mainz"), application=application, watch=False
+    ) as edge:
+        run = await edge.start(Settled.run, "hello", origin="frankfurt", residency="EU")
+        first, second = await run.result()
+        assert run.plan.root.steps["deliver"].chosen.region == "mainz"
+        assert (first.region, second.region) == ("dublin", "dublin")
+        assert (first.key, second.key) == (f"{run.run_id}/1", f"{run.run_id}/2")
+        told = assignments(await history_of(edge, run.id))
+        # the second step knows better
+        assert [(one.sequence, one.place) for one in told] == [(1, "mainz"), (1, "dublin"), (2, "dublin")]
+        [earlier] = told[1].earlier
+        assert (earlier.place, earlier.reason) == ("mainz", "no worker took it in time")
+        await replays(edge, run, Settled)
+
+
+async def test_a_step_whose_worker_falls_silent_goes_to_the_next_place(
+    topology: Topology, workers: None
+) -> None:
+    async with await EdgeClient.connect(
+        with_absent(topology, "worms"), application=application, watch=False
+    ) as edge:
+        doomed = asyncio.create_task(taken(edge.cell("europe"), "worms.tool"))
+        run = await edge.start(Settled.run, "hello", origin="frankfurt", residency="EU")
+        first, _ = await run.result()
+        await doomed
+        assert first.region == "dublin"
+        told = assignments(await history_of(edge, run.id))
+        assert told[1].earlier[0].reason == "its worker fell silent"
+        await replays(edge, run, Settled)
+
+
+async def test_a_step_whose_endpoint_refuses_goes_to_the_next_place(
+    edge: EdgeClient, broken: set[str]
+) -> None:
+    broken.add("dublin")
+    run = await edge.start(Wanderer.run, "hello", origin="dublin")
+    first, second = await run.result()
+    assert (first.region, first.dispatch) == ("ashburn", "queue")
+    assert second.region == "ashburn"
+    assert wanderers.tried[first.key] == ["dublin", "ashburn"]
+    assert assignments(await history_of(edge, run.id))[0].earlier[0].reason == "BackendUnreachableError"
+    await replays(edge, run, Wanderer)
+
+
+@pytest.mark.parametrize("agent", [European, Blocked])
+async def test_a_step_never_leaves_its_residency(edge: EdgeClient, broken: set[str], agent: type) -> None:
+    broken.update({"dublin"})
+    run = await edge.start(agent.run, "hello", origin="dublin")  # type: ignore[attr-defined]  # one of two agents
+    key = f"{run.run_id}/1"
+    while len(wanderers.tried.get(key, [])) < 3:
+        await asyncio.sleep(0.01)
+    broken.clear()
+    assert (await run.result()).region == "dublin"
+    assert set(wanderers.tried[key]) == {"dublin"}
+
+
+async def test_a_run_waits_for_a_place_to_come_back(edge: EdgeClient, broken: set[str]) -> None:
+    broken.update({"dublin", "ashburn"})
+    run = await edge.start(Wanderer.run, "hello", origin="dublin")
+    key = f"{run.run_id}/1"
+    while len(wanderers.tried.get(key, [])) < 3:
+        await asyncio.sleep(0.01)
+    broken.clear()
+    first, _ = await run.result()
+    assert first.key == key
+    assert {"dublin", "ashburn"} <= set(wanderers.tried[key])
+    await replays(edge, run, Wanderer)
+
+
+async def test_a_run_fails_without_a_place_where_its_agent_says_so(
+    edge: EdgeClient, broken: set[str]
+) -> None:
+    broken.update({"dublin", "ashburn"})
+    run = await edge.start(Impatient.run, "hello", origin="dublin")
+    with pytest.raises(WorkflowFailureError) as failed:
+        await run.result()
+    error = innermost(failed.value)
+    assert error.type == "PlacementError"
+    assert "step deliver has no place left" in error.message
+    assert "dublin: BackendUnreachableError" in error.message
+    assert "ashburn: BackendUnreachableError" in error.message
+
+
+async def test_a_step_that_must_not_run_twice_is_placed_again_only_if_it_never_began(
+    topology: Topology, workers: None
+) -> None:
+    known = with_absent(topology, "speyer")
+    async with await EdgeClient.connect(known, application=application, watch=False) as edge:
+        untaken = await edge.start(Charging.run, "1", origin="frankfurt", residency="EU")
+        assert (await untaken.result()).region == "dublin"
+    known = with_absent(topology, "trier")
+    async with await EdgeClient.connect(known, application=application, watch=False) as edge:
+        queue = asyncio.create_task(taken(edge.cell("europe"), "trier.tool"))
+        lost = await edge.start(Charging.run, "1", origin="frankfurt", residency="EU")
+        await queue
+        [told] = assignments(await history_of(edge, lost.id))
+        assert (told.place, told.heartbeat, told.elsewhere) == ("trier", False, False)
+        await lost.handle.terminate()
+
+
+async def test_an_ordinary_workflow_is_placed_again_within_its_own_deadline(
+    edge: EdgeClient, broken: set[str]
+) -> None:
+    broken.add("dublin")
+    run = await edge.start(Ordinary.run, "hello", origin="dublin")
+    assert (await run.result()).region == "ashburn"
+    broken.update({"dublin", "ashburn"})
+    run = await edge.start(Ordinary.run, "hello", origin="dublin")
+    with pytest.raises(WorkflowFailureError) as failed:
+        await run.result()
+    # two attempts, as its policy says
+    assert innermost(failed.value).type == "BackendUnreachableError"
+    assert len(wanderers.tried[f"{run.run_id}/1"]) == 2
+
+
+@pytest.mark.parametrize("when", ["not begun", "running"])
+async def test_a_cancelled_step_ends_wherever_it_is(topology: Topology, edge: EdgeClient, when: str) -> None:
+    wanderers.started.clear()
+    run = await edge.start(Cancelling.run, when, origin="frankfurt", residency="EU")
+    if when == "running":
+        await wanderers.started.wait()
+        await run.handle.signal(Cancelling.cancel_it)
+    ended = await run.result()
+    assert ended in ("ActivityError", "CancelledError")
+    await replays(edge, run, Cancelling)
