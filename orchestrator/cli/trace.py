@@ -26,7 +26,7 @@ from orchestrator.dispatch import connect_cell
 from orchestrator.errors import ConfigurationError, RunNotFoundError
 from orchestrator.placement import Candidate
 from orchestrator.topology import Cell, Topology
-from orchestrator.trace import PARTS, Pause, RunTrace, Slowest, StepTrace, find_run
+from orchestrator.trace import PARTS, Pause, RunTrace, Slowest, StepTrace, find_run, regret_ms
 
 WIDTH = 48
 """Characters of the waterfall."""
@@ -229,10 +229,8 @@ def _explain(run: RunTrace, name: str, output: Output) -> None:
         raise ConfigurationError(
             f"run {run.workflow_id} has no receipt of {name}: it was started without a plan"
         )
-    rivals = [candidate for candidate in planned.candidates if candidate.region != calls[0].place]
-    best = min((rival.cost.predicted_ms for rival in rivals), default=None)
     if output is Output.JSON:
-        regrets = [_regret(step, best) for step in calls]
+        regrets = [regret_ms(planned, step) for step in calls]
         data({"receipt": planned, "calls": calls, "regret_ms": regrets})
         return
     table(
@@ -253,7 +251,7 @@ def _explain(run: RunTrace, name: str, output: Output) -> None:
     for region, exclusion in planned.excluded.items():
         print(f"excluded   {region}: {exclusion.rule} – {exclusion.reason}")
     for step in calls:
-        print(f"took       {_text(step.wall_ms)} in {step.place}{_regret_text(_regret(step, best))}")
+        print(f"took       {_text(step.wall_ms)} in {step.place}{_regret_text(regret_ms(planned, step))}")
 
 
 def _candidate_row(candidate: Candidate, place: str | None) -> tuple[object, ...]:
@@ -271,24 +269,14 @@ def _candidate_row(candidate: Candidate, place: str | None) -> tuple[object, ...
     )
 
 
-def _regret(step: StepTrace, best_ms: float | None) -> float | None:
-    """What it took beyond the best alternative's prediction; None where there was none."""
-    return None if step.wall_ms is None or best_ms is None else step.wall_ms - best_ms
-
-
-def _regret_text(regret_ms: float | None) -> str:
-    if regret_ms is None:
+def _regret_text(regret: float | None) -> str:
+    if regret is None:
         return " · there was no other place"
-    return f" · regret {regret_ms:+,.0f} ms against the best other place as predicted"
+    return f" · regret {regret:+,.0f} ms against the best other place as predicted"
 
 
 def _slowest(found: Slowest) -> str:
-    where = f" in {found.place}" if found.place else ""
-    what = {
-        "pause": f"waiting for {found.name}",
-        "start": f"start of {found.name}{where}",
-    }.get(found.part, f"{found.part.replace('_', ' ')} of {found.name}{where}")
-    return f"slowest: {what}, {found.took_ms:,.0f} ms of {found.of_ms:,.0f}"
+    return f"slowest: {found.in_words}, {found.took_ms:,.0f} ms of {found.of_ms:,.0f}"
 
 
 def _text(took_ms: float | None) -> str:

@@ -65,6 +65,18 @@ class Slowest(BaseModel):
     of_ms: float
     """Of the whole run."""
 
+    @property
+    def in_words(self) -> str:
+        """What it was, for people: ``queue wait of answer in eu-central``."""
+        where = f" in {self.place}" if self.place else ""
+        match self.part:
+            case "pause":
+                return f"waiting for {self.name}"
+            case "start":
+                return f"start of {self.name}{where}"
+            case _:
+                return f"{self.part.replace('_', ' ')} of {self.name}{where}"
+
 
 class RunTrace(BaseModel):
     """One run, or one sub-agent of it."""
