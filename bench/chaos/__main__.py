@@ -16,7 +16,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from bench.chaos import clock
-from bench.chaos.conduct import Baseline, baseline_of, conduct, measured_rate, quiet, say
+from bench.chaos.conduct import Baseline, baseline_of, conduct, measured_rate, quiet, say, settled
 from bench.chaos.fleet import Fleet, Shape, running
 from bench.chaos.overload import SHAPE, overload
 from bench.chaos.results import Results
@@ -73,6 +73,10 @@ class Harness:
         if self._healthy is None and scenario.name != HEALTHY:
             await self.run(SCENARIOS[0], results)
         fleet = await self.fleet(scenario.shape)
+        if not await settled(fleet):  # what it has learned keeps it from where the fault will be: start anew
+            await self.drop_fleet()
+            fleet = await self.fleet(scenario.shape)
+            await settled(fleet)
         if self._rate_per_s is None:
             self._rate_per_s = await measured_rate(fleet)
         say(f"{scenario.name}: {scenario.about}; {self._rate_per_s:.1f} runs/s")

@@ -7,7 +7,7 @@ such services do. ``PUT /control/REGION`` says how a region's services behave fr
 import argparse
 import asyncio
 import json
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -21,12 +21,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from bench.chaos.places import STANDBY
+from bench.chaos.places import COUNTRY, STANDBY
 
 MODEL_TAKES = timedelta(milliseconds=300)
 TOOL_TAKES = timedelta(milliseconds=200)
-STANDBY_TAKES = timedelta(milliseconds=400)
-"""A tool in the region that comes next: so much longer that no noise makes it the first choice."""
+STANDBY_SLOWER = 2.0
+"""Services in the region that comes next: so much slower that no noise makes it the first choice for long."""
 
 PIECES = 4
 """Of a streamed answer, each after its part of the time."""
@@ -51,6 +51,9 @@ class Service:
     """What one region offers."""
 
     slots: int
+    pace: float = 1.0
+    """How many times slower than the others it is even when it is well."""
+
     mood: Mood = Mood.WELL
     times_slower: float = 1.0
 
@@ -67,7 +70,7 @@ class Service:
 
     async def work(self, takes: timedelta) -> None:
         """A part of a request; where all slots are taken it waits, as it would in an engine."""
-        await asyncio.sleep(takes.total_seconds() * self.times_slower)
+        await asyncio.sleep(takes.total_seconds() * self.pace * self.times_slower)
 
 
 def said(order: int) -> str:
@@ -84,7 +87,9 @@ class Doubles:
     """The services of all regions, in one process."""
 
     def __init__(self, slots: int) -> None:
-        self._services: dict[str, Service] = defaultdict(lambda: Service(slots))
+        self._services = {
+            region: Service(slots, pace=STANDBY_SLOWER if region == STANDBY else 1.0) for region in COUNTRY
+        }
 
     def application(self) -> Starlette:
         return Starlette(
@@ -120,14 +125,13 @@ class Doubles:
         return JSONResponse({"description": "Finds a run's file.", "parameters": {"type": "object"}})
 
     async def look_up(self, request: Request) -> Response:
-        region = request.path_params["region"]
-        service = self._services[region]
+        service = self._services[request.path_params["region"]]
         order = int((await request.json())["order"])
         service.requests[order] += 1
         if refusal := await self._refused(service, request):
             return refusal
         async with service.free:
-            await service.work(STANDBY_TAKES if region == STANDBY else TOOL_TAKES)
+            await service.work(TOOL_TAKES)
         if service.mood is Mood.CUTS:
             return StreamingResponse(_cut(b'{"fi'), media_type="application/json")
         return Response(filed(order), media_type="text/plain")

@@ -10,7 +10,7 @@ from typing import Protocol
 from bench.chaos import clock, doubles
 from bench.chaos.doubles import Mood
 from bench.chaos.fleet import Fleet, WorkerProcess
-from bench.chaos.places import AMERICA, CELL, DUBLIN, EUROPE, FAR, FRANKFURT, HOME, PARIS, SERVER
+from bench.chaos.places import CELL, CENTRAL, DUBLIN, FAR, FRANKFURT, HOME, PARIS, SERVER, WEST
 from orchestrator.dev.wan import Fault as NetworkFault
 
 
@@ -185,7 +185,7 @@ class RollEverything:
     """SIGTERM and a new start of every worker and every server, one after the other."""
 
     regions: frozenset[str] = frozenset({FRANKFURT, PARIS, DUBLIN})
-    cells: frozenset[str] = frozenset({EUROPE, AMERICA})
+    cells: frozenset[str] = frozenset({CENTRAL, WEST})
 
     async def inflict(self, fleet: Fleet) -> None:
         for worker in fleet.workers:

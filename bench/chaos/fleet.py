@@ -20,7 +20,7 @@ from bench.chaos.agents import application
 from bench.chaos.disk import SmallDisk
 from bench.chaos.ledger import ADDRESS
 from bench.chaos.network import Network
-from bench.chaos.places import AMERICA, COUNTRY, EUROPE, FAR, HOME, fleet_topology
+from bench.chaos.places import CENTRAL, COUNTRY, FAR, HOME, WEST, fleet_topology
 from orchestrator import EdgeClient
 from orchestrator.dev.processes import ChildProcess, Supervisor, free_ports, port_answers
 from orchestrator.dev.temporal_server import CellServer, command
@@ -198,7 +198,7 @@ async def running(shape: Shape, folder: Path) -> AsyncGenerator[Fleet]:
                 next(ports),
                 database=(small if shape.small_disk == name else folder) / f"{name}.db",
             )
-            for name in (EUROPE, AMERICA)
+            for name in (CENTRAL, WEST)
         }
         controls = {region: f"http://127.0.0.1:{next(ports)}" for region in COUNTRY}
         topology = fleet_topology(

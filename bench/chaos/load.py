@@ -28,10 +28,10 @@ USERS: Sequence[tuple[str, str | None]] = (
     (HOME, "EU"),
     (HOME, None),
     (HOME, "EU"),
-    (ASHBURN, "US"),
+    (ASHBURN, None),
     (HOME, "EU"),
 )
-"""Origin and residency; a sixth each of the runs is free and bound to the US."""
+"""Origin and residency: four of six runs are bound to the EU."""
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""The fleet that is broken: two cells, three regions in the EU and one in the US.
+"""The fleet that is broken: two cells, three regions in the EU and one outside.
 
 Round trip times are medians (p50) of one year between the AWS regions in the same places, published by
 cloudping.co; they are measured in each direction, and differ a little.
@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from orchestrator.geography import Coordinates
 from orchestrator.topology import Cell, Link, Offer, Region, Topology
 
-EUROPE, AMERICA = "europe", "america"
-"""The cells: the first has its server in Frankfurt, the second in Ashburn."""
+CENTRAL, WEST = "central", "west"
+"""The cells: the first has its server in Frankfurt, the second in Dublin, so that runs that are bound to the
+EU have a cell to go to when they lose the other."""
 
 FRANKFURT, PARIS, DUBLIN, ASHBURN = "frankfurt", "paris", "dublin", "ashburn"
 
@@ -27,14 +28,13 @@ COUNTRY: Mapping[str, str] = {FRANKFURT: "DE", PARIS: "FR", DUBLIN: "IE", ASHBUR
 
 INSIDE: Mapping[str, frozenset[str]] = {
     "EU": frozenset({FRANKFURT, PARIS, DUBLIN}),
-    "US": frozenset({ASHBURN}),
 }
 """Residency to the regions in which it allows a run's data."""
 
-SERVER: Mapping[str, str] = {EUROPE: FRANKFURT, AMERICA: ASHBURN}
+SERVER: Mapping[str, str] = {CENTRAL: FRANKFURT, WEST: DUBLIN}
 """Where each cell's server stands."""
 
-CELL: Mapping[str, str] = {FRANKFURT: EUROPE, PARIS: EUROPE, DUBLIN: EUROPE, ASHBURN: AMERICA}
+CELL: Mapping[str, str] = {FRANKFURT: CENTRAL, PARIS: CENTRAL, DUBLIN: WEST, ASHBURN: WEST}
 
 OFFERS: Mapping[str, tuple[str, ...]] = {
     FRANKFURT: ("chat",),

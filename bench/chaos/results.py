@@ -18,6 +18,7 @@ NAME = "chaos"
 
 ZERO = {
     "lost": "runs lost",
+    "unaccepted": "runs never accepted",
     "duplicated": "effects had more than once with a key",
     "missing": "effects of answered runs that never happened",
     "wrong": "wrong answers",

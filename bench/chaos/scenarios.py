@@ -19,7 +19,7 @@ from bench.chaos.faults import (
 )
 from bench.chaos.figures import Recovery
 from bench.chaos.fleet import PLAIN, Shape
-from bench.chaos.places import EUROPE, FAR, HOME
+from bench.chaos.places import CENTRAL, FAR, HOME
 from orchestrator.dev.wan import Fault as NetworkFault
 
 HEALTHY = "healthy"
@@ -102,13 +102,13 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario(
         "cell-killed",
         "SIGKILL of a cell's server, and a start from its file",
-        lambda options: KillCell(EUROPE),
+        lambda options: KillCell(CENTRAL),
         recovery=Recovery.RUN,
     ),
     Scenario(
         "cell-gone",
         "SIGKILL of a cell's server; it does not come back",
-        lambda options: KillCell(EUROPE),
+        lambda options: KillCell(CENTRAL),
         lasts=None,
         recovery=Recovery.RUN,
     ),
@@ -163,9 +163,9 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario(
         "disk-full",
         "a cell's database gets no more space, until some is freed",
-        lambda options: FullDisk(EUROPE),
+        lambda options: FullDisk(CENTRAL),
         recovery=Recovery.RUN,
-        shape=Shape(small_disk=EUROPE),
+        shape=Shape(small_disk=CENTRAL),
     ),
     Scenario(
         "rolling-restart",

@@ -21,7 +21,7 @@ def run(order: int = 1, **changed: object) -> RunRecord:
         "accepted_s": 10.1,
         "ended_s": 12.0,
         "home": "frankfurt",
-        "cell": "europe",
+        "cell": "central",
         "places": PLACES,
         "answer": expected_answer(Errand, order),
         **changed,
@@ -117,7 +117,7 @@ def test_a_run_recovers_with_its_next_sign_of_life() -> None:
     assert of(home, run(ended_s=None, answer=None), []) == [math.inf]
     assert of(home, run(ended_s=10.4), []) == []
     assert of(home, run(home="dublin"), []) == []
-    cell = struck(Recovery.RUN, regions=frozenset(), cells=frozenset({"europe"}))
+    cell = struck(Recovery.RUN, regions=frozenset(), cells=frozenset({"central"}))
     assert of(cell, run(), []) == [1.5]
 
 

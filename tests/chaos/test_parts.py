@@ -189,7 +189,7 @@ def test_a_soak_compares_late_with_early() -> None:
         )
     ]
     rows = rows_of(samples)
-    assert [row["process"] for row in rows] == ["worker a", "client", "cell a"]
+    assert [row["process"] for row in rows] == ["worker a 0", "client", "cell a"]
     totals = dict.fromkeys(("processes_more", "open_at_the_end", "lost", "duplicated", "wrong", "outside"), 0)
     goals = {goal["name"]: goal for goal in goals_of(rows, totals)}
     memory = goals["soak: memory of the worst process beyond the tolerance (MiB)"]
