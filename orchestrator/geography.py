@@ -92,6 +92,11 @@ def is_country(code: str) -> bool:
     return code in _country_names()
 
 
+def country_name(code: str) -> str:
+    """The country's English name; the code itself where no such country is known."""
+    return _country_names().get(code, code)
+
+
 def resolve_origin(text: str, regions: Mapping[str, Coordinates]) -> Origin:
     """What an origin's text means.
 
