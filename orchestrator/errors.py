@@ -60,6 +60,10 @@ class CellUnavailableError(EdgewardError):
     """The server of a cell does not answer, so a run cannot be started or read there."""
 
 
+class DeploymentError(EdgewardError):
+    """A build of workers cannot take runs: no cell has seen it, or it lacks a queue."""
+
+
 class RunFailedError(EdgewardError):
     """A run ended with an error; the message is that of the step, sub-agent or code that ended it."""
 

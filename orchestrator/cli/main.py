@@ -12,7 +12,7 @@ from typing import NoReturn
 
 import typer
 
-from orchestrator.cli import plan, regions, run, stack, trace, worker
+from orchestrator.cli import deploy, plan, regions, run, stack, trace, worker
 from orchestrator.errors import ConfigurationError, EdgewardError
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app = typer.Typer(
 app.add_typer(regions.app, name="regions")
 app.add_typer(plan.app, name="plan")
 app.add_typer(worker.app, name="worker")
+app.add_typer(deploy.app, name="deploy")
 app.command("up")(stack.up)
 app.command("run")(run.run)
 app.command("trace")(trace.trace)

@@ -6,7 +6,9 @@ from typing import Annotated
 import typer
 
 from orchestrator.application import load_application
+from orchestrator.cli.deploy import DeploymentOption
 from orchestrator.cli.options import TopologyOption, topology_of
+from orchestrator.dispatch import DEFAULT_DEPLOYMENT, Build
 from orchestrator.runtime import CACHED_RUNS, RegionWorker, event_loop
 from orchestrator.telemetry import LogFormat, configure_logging
 
@@ -19,6 +21,15 @@ ListenOption = Annotated[
 ]
 LogFormatOption = Annotated[
     LogFormat, typer.Option("--log-format", help="auto: text on a terminal, else JSON lines.")
+]
+BuildOption = Annotated[
+    str | None,
+    typer.Option(
+        "--build-id",
+        envvar="EDGEWARD_BUILD_ID",
+        help="Which build of the application this is. Default: none, and runs go on with any worker.",
+        show_default=False,
+    ),
 ]
 
 
@@ -36,6 +47,8 @@ def run_worker(
     cached_runs: Annotated[
         int, typer.Option("--cached-runs", min=1, help="Open runs kept in memory, for each cell.")
     ] = CACHED_RUNS,
+    build_id: BuildOption = None,
+    deployment: DeploymentOption = DEFAULT_DEPLOYMENT,
     log_format: LogFormatOption = LogFormat.AUTO,
 ) -> None:
     """Serve a region until SIGTERM or Ctrl-C, then drain.
@@ -45,7 +58,12 @@ def run_worker(
     """
     configure_logging(log_format)
     worker = RegionWorker(
-        topology_of(topology), region, load_application(application), listen=listen, cached_runs=cached_runs
+        topology_of(topology),
+        region,
+        load_application(application),
+        listen=listen,
+        cached_runs=cached_runs,
+        build=Build(build_id, deployment) if build_id is not None else None,
     )
     with asyncio.Runner(loop_factory=event_loop) as runner:
         runner.run(worker.run())

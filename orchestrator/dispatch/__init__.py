@@ -3,6 +3,14 @@
 from orchestrator.dispatch.answer import ANSWER_UPDATE, ELSEWHERE
 from orchestrator.dispatch.cells import connect_cell
 from orchestrator.dispatch.client_interceptor import starting
+from orchestrator.dispatch.deployments import (
+    DEFAULT_DEPLOYMENT,
+    Build,
+    BuildStatus,
+    builds_of,
+    deployment_name,
+    set_current,
+)
 from orchestrator.dispatch.early import early_answers
 from orchestrator.dispatch.headers import Assignment, assignment_of, plan_of
 from orchestrator.dispatch.payloads import LIMIT_BYTES, passes_raw_values
@@ -12,18 +20,24 @@ from orchestrator.dispatch.site import Publish, Site
 
 __all__ = [
     "ANSWER_UPDATE",
+    "DEFAULT_DEPLOYMENT",
     "ELSEWHERE",
     "LIMIT_BYTES",
     "RECEIPT_LIMIT",
     "Assignment",
+    "Build",
+    "BuildStatus",
     "EdgewardPlugin",
     "Publish",
     "RunPlanner",
     "Site",
     "assignment_of",
+    "builds_of",
     "connect_cell",
+    "deployment_name",
     "early_answers",
     "passes_raw_values",
     "plan_of",
+    "set_current",
     "starting",
 ]

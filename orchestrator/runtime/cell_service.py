@@ -17,7 +17,7 @@ from temporalio.service import RPCError
 from temporalio.worker import PollerBehaviorAutoscaling, Worker
 
 from orchestrator.application import Application
-from orchestrator.dispatch import EdgewardPlugin, Site, connect_cell
+from orchestrator.dispatch import Build, EdgewardPlugin, Site, connect_cell
 from orchestrator.errors import ConfigurationError
 from orchestrator.fleet.probes import ProbeError, cell_round_trips, queue_statistics
 from orchestrator.queues import agents_queue, step_queue
@@ -80,6 +80,7 @@ class CellService:
         runtime: Runtime,
         executor: ThreadPoolExecutor,
         cached_runs: int,
+        build: Build | None = None,
     ) -> None:
         self.cell = cell
         self.state = "connecting"
@@ -92,6 +93,7 @@ class CellService:
         self._runtime = runtime
         self._executor = executor
         self._cached_runs = cached_runs
+        self._deployment = build.of(site.region.name) if build is not None else None
 
     async def serve(self, stopping: asyncio.Event, warm: asyncio.Event) -> None:
         """Polls until ``stopping`` is set, then drains. A cell that is away is tried again.
@@ -181,6 +183,7 @@ class CellService:
             workflow_task_poller_behavior=POLLERS,
             sticky_queue_schedule_to_start_timeout=STICKY_TIMEOUT,
             graceful_shutdown_timeout=DRAIN,
+            deployment_config=self._deployment,
         )
         by_kind: dict[str, list[Callable[..., Any]]] = defaultdict(list)
         for definition, function in zip(self._application.step_definitions, steps, strict=True):
@@ -196,6 +199,7 @@ class CellService:
             max_concurrent_activities=slots(self._site.region, kind),
             activity_task_poller_behavior=POLLERS,
             graceful_shutdown_timeout=DRAIN,
+            deployment_config=self._deployment,
         )
 
     async def _probe(self, client: Client) -> None:

@@ -18,7 +18,7 @@ from temporalio.runtime import Runtime, TelemetryConfig
 
 from orchestrator.application import Application
 from orchestrator.backends import Backends
-from orchestrator.dispatch import EdgewardPlugin, Site
+from orchestrator.dispatch import Build, EdgewardPlugin, Site
 from orchestrator.errors import ConfigurationError
 from orchestrator.fleet import QueueStatus, StepTime, WorkerStatus
 from orchestrator.runtime.cell_service import CellService, slots
@@ -51,6 +51,8 @@ class RegionWorker:
         warm_up: Whether it uses its backends and its code once before it takes work.
         cached_runs: How many runs each cell's worker keeps in memory; one that was let go is
             replayed from its history when it goes on.
+        build: Which build of the application this process is; runs stay on the build that they
+            began on. Left out, any worker without a build goes on with any run.
 
     Raises:
         ConfigurationError: The topology has no such region, or ``listen`` cannot be read.
@@ -65,6 +67,7 @@ class RegionWorker:
         listen: str | None = None,
         warm_up: bool = True,
         cached_runs: int = CACHED_RUNS,
+        build: Build | None = None,
     ) -> None:
         names = [region.name for region in topology.regions]
         if region not in names:
@@ -77,6 +80,7 @@ class RegionWorker:
         self._host, self._port = _listen_address(self.region, listen)
         self._warm_up = warm_up
         self._cached_runs = cached_runs
+        self._build = build
         self._warm = asyncio.Event()
         self._stopping = asyncio.Event()
         self._services: list[CellService] = []
@@ -160,6 +164,7 @@ class RegionWorker:
                 runtime=runtime,
                 executor=executor,
                 cached_runs=self._cached_runs,
+                build=self._build,
             )
 
     def status(self) -> WorkerStatus:

@@ -99,3 +99,11 @@ async def test_a_history_that_does_not_fit_the_code_is_noticed():
 def test_what_is_stored_is_what_is_replayed():
     assert {file.stem for file in HISTORIES.glob("*.json")} == set(STORED)
     assert Statistician in app.agents
+
+
+def test_each_agent_that_ships_has_a_stored_history():
+    began = {
+        stored(name).events[0].workflow_execution_started_event_attributes.workflow_type.name
+        for name in STORED
+    }
+    assert began == set(app.agent_definitions)
