@@ -64,6 +64,10 @@ class DeploymentError(EdgewardError):
     """A build of workers cannot take runs: no cell has seen it, or it lacks a queue."""
 
 
+class SetupError(EdgewardError):
+    """A cell's namespace does not take the search attributes of runs; the message says what to do there."""
+
+
 class RunFailedError(EdgewardError):
     """A run ended with an error; the message is that of the step, sub-agent or code that ended it."""
 

@@ -4,11 +4,13 @@ Kept in one place, so that a change of the SDK is one edit here. The attributes 
 SDK's own ``Worker`` and ``Client`` read.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, cast
 
 import temporalio.activity
 import temporalio.workflow
+from temporalio.client import StartWorkflowUpdateWithStartInput
 
 from orchestrator.errors import ConfigurationError
 
@@ -58,3 +60,27 @@ def result_type(run: Callable[..., Any]) -> Any:
     """What the run method of a workflow returns, as it is annotated; None if it is not."""
     definition = temporalio.workflow._Definition.from_run_fn(run)  # pyright: ignore[reportPrivateUsage] -- see module
     return definition.ret_type if definition else None
+
+
+def activity_id_of(handle: temporalio.workflow.ActivityHandle[Any], chosen: str | None) -> str:
+    """The id of an activity that was just scheduled: the one that was chosen, or the SDK's own count."""
+    return chosen or str(getattr(handle, "_seq", ""))
+
+
+class StartErrors:
+    """Keeps the error of an update-with-start from its operation, so that it can be sent once more.
+
+    The operation's handle can be given an error once only; the SDK gives it the first.
+    """
+
+    def __init__(self) -> None:
+        self._held_back: list[BaseException] = []
+
+    def held_back(self, input: StartWorkflowUpdateWithStartInput) -> StartWorkflowUpdateWithStartInput:
+        """The same input, whose operation does not hear of an error."""
+        return dataclasses.replace(input, _on_start_error=self._held_back.append)
+
+    def hand_on(self, input: StartWorkflowUpdateWithStartInput) -> None:
+        """Tells the operation after all."""
+        for error in self._held_back:
+            input._on_start_error(error)  # pyright: ignore[reportPrivateUsage] -- see module

@@ -10,6 +10,8 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 
 from orchestrator.dev.processes import ChildProcess, Supervisor, check_space, installed_program, port_answers
+from orchestrator.dispatch.registration import register_attributes
+from orchestrator.errors import CellUnavailableError
 
 READY_WITHIN = timedelta(seconds=60)
 
@@ -47,6 +49,9 @@ class CellServer:
 
     database: Path | None = None
     """SQLite file that keeps its histories, each answer synced to the disk; ``None``: they end with it."""
+
+    registered: bool = True
+    """Whether it knows the search attributes of Edgeward's runs, as after ``edgeward setup``."""
 
     @property
     def address(self) -> str:
@@ -112,6 +117,10 @@ async def _namespace_answers(server: CellServer) -> bool:
     try:
         client = await Client.connect(server.address, namespace=server.name)
         await client.workflow_service.describe_namespace(DescribeNamespaceRequest(namespace=server.name))
-    except (RPCError, RuntimeError):  # RuntimeError: what the SDK raises where nobody answers
+        if server.registered:
+            # not by --search-attribute: that does nothing for a database which is there already
+            await register_attributes(client)
+    except (RPCError, RuntimeError, CellUnavailableError):
+        # RuntimeError: what the SDK raises where nobody answers
         return False
     return True

@@ -17,12 +17,17 @@ from temporalio.client import (
     WorkflowHandle,
     WorkflowUpdateHandle,
 )
+from temporalio.common import SearchAttributes, TypedSearchAttributes
 from temporalio.converter import PayloadConverter
+from temporalio.service import RPCError
 
 from orchestrator.dispatch.headers import plan_of, with_plan
 from orchestrator.dispatch.payloads import checked
+from orchestrator.dispatch.run_texts import details_of, summary_of
+from orchestrator.dispatch.search_attributes import AttributesOfStarts
 from orchestrator.placement import Plan
 from orchestrator.stores import NOWHERE, storing_in
+from orchestrator.temporal_seams import StartErrors
 
 PlanRun = Callable[[str, str], Plan | None]
 """Given a workflow's name and the task queue it is started on: its plan, or None for none."""
@@ -64,17 +69,38 @@ class PlanningOutbound(OutboundInterceptor):
         self._plan_run = plan_run
         self._converter = converter
         self._has_store = has_store
+        self._attributes = AttributesOfStarts()
 
     async def start_workflow(self, input: StartWorkflowInput) -> WorkflowHandle[Any, Any]:
         """See base class."""
+        authored = input.search_attributes
         with self._prepared(input):
+            try:
+                return await super().start_workflow(input)
+            except RPCError as error:
+                if not self._given(input, authored, error):
+                    raise
             return await super().start_workflow(input)
 
     async def start_update_with_start_workflow(
         self, input: StartWorkflowUpdateWithStartInput
     ) -> WorkflowUpdateHandle[Any]:
         """See base class."""
-        with self._prepared(input.start_workflow_input):
+        start = input.start_workflow_input
+        authored = start.search_attributes
+        with self._prepared(start):
+            if start.search_attributes is authored:
+                return await super().start_update_with_start_workflow(input)
+            errors = StartErrors()
+            try:
+                return await super().start_update_with_start_workflow(errors.held_back(input))
+            except RPCError as error:
+                if not self._given(start, authored, error):
+                    errors.hand_on(input)
+                    raise
+            except BaseException:
+                errors.hand_on(input)
+                raise
             return await super().start_update_with_start_workflow(input)
 
     async def signal_workflow(self, input: SignalWorkflowInput) -> None:
@@ -106,7 +132,19 @@ class PlanningOutbound(OutboundInterceptor):
         if plan is None:
             return None
         input.headers = with_plan(input.headers, plan)
-        input.static_summary = input.static_summary or (
-            f"home {plan.home} · {plan.latency_ms:.0f} ms predicted · residency {plan.residency}"
-        )
+        self._attributes.add(input, plan)
+        input.static_summary = input.static_summary or summary_of(plan)
+        input.static_details = input.static_details or details_of(plan)
         return plan
+
+    def _given(
+        self,
+        input: StartWorkflowInput | UpdateWithStartStartWorkflowInput,
+        authored: TypedSearchAttributes | SearchAttributes | None,
+        error: RPCError,
+    ) -> bool:
+        """Whether the start was refused for what it was given to be found by; then that is taken back."""
+        if input.search_attributes is authored or not self._attributes.refused(error):
+            return False
+        input.search_attributes = authored
+        return True
