@@ -14,6 +14,7 @@ import typer
 
 from orchestrator.cli import deploy, plan, regions, run, stack, trace, worker
 from orchestrator.errors import ConfigurationError, EdgewardError
+from orchestrator.telemetry import stop_telemetry
 
 app = typer.Typer(
     name="edgeward",
@@ -39,6 +40,7 @@ def main() -> NoReturn:
 def told(command: Callable[[], object]) -> NoReturn:
     """Runs a command and ends the process: errors as one message, and an exit code."""
     code = _exit_code(command)
+    stop_telemetry()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(BrokenPipeError):
             stream.flush()

@@ -27,6 +27,8 @@ from orchestrator.fleet import Fleet
 from orchestrator.geography import Origin
 from orchestrator.placement import IN_ONE_REQUEST, START_THEN_RESULT, Plan, Snapshot
 from orchestrator.requirements import Objective, ResidencyLike, requirements
+from orchestrator.telemetry import flush_telemetry, start_telemetry
+from orchestrator.telemetry.names import CLIENT_SERVICE
 from orchestrator.topology import Region, Topology, load_topology
 
 ResultT = TypeVar("ResultT")
@@ -110,7 +112,9 @@ class EdgeClient:
 
         Raises:
             TopologyError: The file is not valid.
+            ConfigurationError: The environment asks for a telemetry exporter that is not there.
         """
+        start_telemetry(CLIENT_SERVICE, viewpoint or (beside.region.name if beside is not None else None))
         topology = topology if isinstance(topology, Topology) else load_topology(topology)
         application = application or Application()
         async with AsyncExitStack() as opening:
@@ -145,6 +149,7 @@ class EdgeClient:
             answer.cancel()
         await asyncio.gather(*self._submitted, return_exceptions=True)
         await self._resources.aclose()
+        await asyncio.to_thread(flush_telemetry)
         await asyncio.sleep(SETTLE.total_seconds())
 
     async def __aenter__(self) -> Self:

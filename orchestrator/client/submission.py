@@ -21,6 +21,7 @@ from temporalio.client import Client, WithStartWorkflowOperation, WorkflowHandle
 from temporalio.common import RawValue, WorkflowIDConflictPolicy
 
 from orchestrator.dispatch import ANSWER_UPDATE, ELSEWHERE, early_answers, passes_raw_values, starting
+from orchestrator.dispatch.tracing import invoking
 from orchestrator.placement import Plan
 from orchestrator.queues import agents_queue
 from orchestrator.temporal_seams import result_type
@@ -58,7 +59,7 @@ class Submission:
 
     async def started(self) -> WorkflowHandle[Any, Any]:
         """Starts the run; returns when its cell has accepted it."""
-        with starting(self.plan):
+        with invoking(self.plan, self.workflow_id), starting(self.plan):
             return await self.client.start_workflow(
                 self.agent,
                 args=list(self.arguments),
@@ -75,11 +76,12 @@ class Submission:
             temporalio.client.WorkflowFailureError: The run failed.
             temporalio.exceptions.WorkflowAlreadyStartedError: A run with this id is going on.
         """
-        if self.beside_home:
-            return await (self._handed_over() if early else self._polled())
-        if passes_raw_values(self.client.data_converter.payload_converter):
-            return await self._updated()
-        return await self._polled()
+        with invoking(self.plan, self.workflow_id):
+            if self.beside_home:
+                return await (self._handed_over() if early else self._polled())
+            if passes_raw_values(self.client.data_converter.payload_converter):
+                return await self._updated()
+            return await self._polled()
 
     async def _polled(self) -> Any:
         return await (await self.started()).result()

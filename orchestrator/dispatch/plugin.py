@@ -26,8 +26,12 @@ from orchestrator.dispatch.client_interceptor import HasStore, PlanningOutbound,
 from orchestrator.dispatch.converter import data_converter
 from orchestrator.dispatch.run_planner import RECEIPT_LIMIT, RunPlanner
 from orchestrator.dispatch.site import Site
+from orchestrator.dispatch.tracing import Tracing, TracingClient, active_tracing
+from orchestrator.dispatch.tracing_activity import TracingActivityInbound
+from orchestrator.dispatch.tracing_workflow import TracingInbound
 from orchestrator.dispatch.workflow_interceptor import PlacingInbound
 from orchestrator.errors import ConfigurationError, EdgewardError
+from orchestrator.fleet import RegionHealth
 from orchestrator.geography import Origin
 from orchestrator.placement import Plan, Snapshot
 from orchestrator.queues import region_of
@@ -43,6 +47,7 @@ deterministic where workflows use it, and what it imports at its top."""
 class EdgewardPlugin(SimplePlugin):
     """Places the steps of every workflow that a client starts and its workers run.
 
+    Spans and metrics are told where global providers of OpenTelemetry are set by the time it is made.
     Pass it to ``Client.connect(plugins=[...])``; workers of that client take it from there, and
     a ``Replayer`` takes it too. Workflows, activities and their calls stay as they are. An
     activity is placed when it carries ``@step`` and is listed in ``application``, or when a
@@ -104,11 +109,12 @@ class EdgewardPlugin(SimplePlugin):
         if cell is not None and cell not in {cell.name for cell in self._topology.cells}:
             raise ConfigurationError(f"cell {cell!r} is not in {self._topology.source}; correct cell=")
         self._interceptor = _Interceptor(site)
+        self._tracing = active_tracing()
         storage = region_storage(self._topology, site.region if site is not None else None)
         super().__init__(  # pyright: ignore[reportUnknownMemberType] -- the SDK leaves activities' types open
             "edgeward.EdgewardPlugin",
             data_converter=partial(data_converter, storage=storage),
-            interceptors=[self._interceptor],
+            interceptors=[*self._telling(site), self._interceptor],
             workflow_runner=_pass_through,
             workflow_failure_exception_types=[EdgewardError],
         )
@@ -126,7 +132,15 @@ class EdgewardPlugin(SimplePlugin):
             *config["interceptors"],
             _ClientInterceptor(plan_run, converter, self._has_store),
         ]
+        if self._tracing is not None and self._tracing.writer is not None:
+            config["interceptors"] = [*config["interceptors"], TracingClient(self._tracing.writer)]
         return config
+
+    def _telling(self, site: Site | None) -> list[temporalio.worker.Interceptor]:
+        """Outside of placing, so that it sees what became of a step; nothing where nobody listens."""
+        if self._tracing is None:
+            return []
+        return [_TracingInterceptor(self._tracing, site.region.name if site is not None else None)]
 
     def _cell_of(self, config: ClientConfig) -> Cell:
         cells = self._topology.cells
@@ -169,10 +183,30 @@ class _Interceptor(temporalio.worker.Interceptor):
 
     def __init__(self, site: Site | None) -> None:
         self._site = site
-        self._inbound = PlacingInbound.storing(site is not None and site.region.store is not None)
+        self._inbound = PlacingInbound.seeing(
+            site.health if site else RegionHealth(),
+            stored=site is not None and site.region.store is not None,
+        )
 
     def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:
         return StepInbound(next, self._site)
+
+    def workflow_interceptor_class(
+        self, input: WorkflowInterceptorClassInput
+    ) -> type[WorkflowInboundInterceptor] | None:
+        return self._inbound
+
+
+class _TracingInterceptor(temporalio.worker.Interceptor):
+    """The worker's side of spans and metrics."""
+
+    def __init__(self, tracing: Tracing, region: str | None) -> None:
+        self._tracing = tracing
+        self._region = region
+        self._inbound = TracingInbound.telling(tracing)
+
+    def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:
+        return TracingActivityInbound(next, self._tracing, self._region)
 
     def workflow_interceptor_class(
         self, input: WorkflowInterceptorClassInput

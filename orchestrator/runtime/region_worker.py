@@ -25,6 +25,8 @@ from orchestrator.runtime.cell_service import CellService, slots
 from orchestrator.runtime.control import control_app, serving
 from orchestrator.runtime.pieces import PieceBroker, piece_broker
 from orchestrator.runtime.warm_up import warm_backends, warm_workflows
+from orchestrator.telemetry import flush_telemetry, start_telemetry
+from orchestrator.telemetry.names import WORKER_SERVICE
 from orchestrator.topology import Region, Topology
 
 log = structlog.get_logger(__name__)
@@ -105,8 +107,10 @@ class RegionWorker:
         """Serves the region until ``stop`` is called, then drains.
 
         Raises:
-            ConfigurationError: The control endpoint cannot listen, or the application cannot be served.
+            ConfigurationError: The control endpoint cannot listen, the application cannot be served, or
+                the environment asks for a telemetry exporter that is not there.
         """
+        start_telemetry(WORKER_SERVICE, self.region.name)
         async with (
             piece_broker(self.region) as pieces,
             Backends(self.region) as backends,
@@ -123,6 +127,7 @@ class RegionWorker:
                 finally:
                     warming.cancel()
                     await asyncio.gather(warming, return_exceptions=True)
+        await asyncio.to_thread(flush_telemetry)
         log.info("worker.stopped", region=self.region.name)
 
     def _control(self, pieces: PieceBroker) -> Starlette:

@@ -6,7 +6,10 @@ from enum import StrEnum
 from typing import Any
 
 import structlog
-from structlog.types import Processor
+from opentelemetry import trace
+from structlog.types import EventDict, Processor, WrappedLogger
+
+from orchestrator.context import current_step
 
 
 class LogFormat(StrEnum):
@@ -27,6 +30,7 @@ def configure_logging(log_format: LogFormat = LogFormat.AUTO, *, level: int = lo
     as_text = log_format is LogFormat.TEXT or (log_format is LogFormat.AUTO and sys.stderr.isatty())
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
+        _with_step,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
@@ -50,6 +54,20 @@ def configure_logging(log_format: LogFormat = LogFormat.AUTO, *, level: int = lo
         )
     )
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+
+
+def _with_step(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    """Says in which step of which run a line was written, and in which trace."""
+    del logger, method
+    step = current_step()
+    if step is not None:
+        for key, value in (("run", step.workflow_id), ("step", step.step), ("place", step.region)):
+            event.setdefault(key, value)
+        event.setdefault("sequence", step.sequence)
+    span = trace.get_current_span().get_span_context()
+    if span.is_valid:
+        event["trace_id"], event["span_id"] = f"{span.trace_id:032x}", f"{span.span_id:016x}"
+    return event
 
 
 def _without_traceback(logger: Any, method: str, event: Any) -> Any:

@@ -31,6 +31,16 @@ from opentelemetry.semconv.metrics import db_metrics
 INSTRUMENTATION_SCOPE: Final = "edgeward"
 """Of every tracer and meter."""
 
+WORKER_SERVICE: Final = "edgeward-worker"
+CLIENT_SERVICE: Final = "edgeward-client"
+
+# First words of the names of spans that no convention has.
+STEP_SPAN: Final = "step"
+ATTEMPT_SPAN: Final = "attempt"
+QUEUE_WAIT_SPAN: Final = "queue wait"
+EMITTED_ELSEWHERE_EVENT: Final = "edgeward.emitted_elsewhere"
+"""Of a step's span: it ran in another region than its place."""
+
 # What is done: the value of OPERATION_NAME and the first word of a span's name.
 CHAT: Final = "chat"
 TEXT_COMPLETION: Final = "text_completion"
@@ -113,6 +123,8 @@ HOST_ID: Final = host_attributes.HOST_ID
 
 # Attributes of placement.
 RUN_ID: Final = "edgeward.run.id"
+TEMPORAL_RUN_ID: Final = "temporalRunID"
+"""As the spans of Temporal's own SDKs say it."""
 STEP_NAME: Final = "edgeward.step.name"
 STEP_SEQUENCE: Final = "edgeward.step.sequence"
 STEP_PART: Final = "edgeward.step.part"
@@ -128,6 +140,12 @@ EXCLUSION_RULE: Final = "edgeward.exclusion.rule"
 PREDICTED_MS: Final = "edgeward.predicted_ms"
 QUEUE_WAIT_MS: Final = "edgeward.queue_wait_ms"
 DELIVERY_MS: Final = "edgeward.delivery_ms"
+CLOCK_SKEW_MS: Final = "edgeward.clock_skew_ms"
+"""How far the worker's clock is behind the server's, where a step began before it was handed out."""
+RAN_IN: Final = "edgeward.ran_in"
+"""Where a step ran, if that is not its place."""
+STEP_PARTS: Final = ("queue wait", "delivery", "execution")
+QUEUE_WAIT_PART, DELIVERY_PART, EXECUTION_PART = STEP_PARTS
 RESIDENCY: Final = "edgeward.residency"
 ATTEMPT: Final = "edgeward.attempt"
 HEDGED: Final = "edgeward.hedged"

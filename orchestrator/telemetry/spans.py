@@ -1,0 +1,286 @@
+"""Spans whose ids can be said beforehand, and where a run stands in its trace.
+
+The id of a run's span follows from Temporal's run id, that of a queued step from run and activity: so
+the parts of a run's tree fit together whatever processes emit them, and none has to stay open.
+Everything else has random ids.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import cast
+
+import structlog
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.sdk.trace import Tracer, TracerProvider
+from opentelemetry.sdk.trace.id_generator import IdGenerator
+from opentelemetry.trace import (
+    Link,
+    NonRecordingSpan,
+    Span,
+    SpanContext,
+    SpanKind,
+    TraceFlags,
+)
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from opentelemetry.util.types import AttributeValue
+
+from orchestrator.telemetry import names
+
+log = structlog.get_logger(__name__)
+
+Attributes = Mapping[str, AttributeValue]
+
+NOWHERE = Context()
+"""No span at all; not whatever happens to be the current one."""
+
+MOST_EMITTED = 65_536
+"""So many ids of spans are kept that were emitted here, so that none is emitted twice."""
+
+# what the current context is kept in is found with the first use, by reading files, which the workflow
+# sandbox forbids
+trace.get_current_span()
+
+_propagator = TraceContextTextMapPropagator()
+
+
+def run_span_id(run_id: str) -> int:
+    """Of a run's span, by Temporal's run id."""
+    return _derived(f"run/{run_id}", 8)
+
+
+def run_trace_id(run_id: str) -> int:
+    """Of a run that nobody's trace leads to, by the run id of the first of its chain."""
+    return _derived(f"trace/{run_id}", 16)
+
+
+def step_span_id(run_id: str, activity_id: str) -> int:
+    """Of a queued step's span."""
+    return _derived(f"step/{run_id}/{activity_id}", 8)
+
+
+def _derived(text: str, size: int) -> int:
+    return int.from_bytes(blake2b(text.encode(), digest_size=size).digest()) or 1
+
+
+class SpanWriter:
+    """Writes spans with ids of its own choice through a tracer of the SDK.
+
+    Args:
+        tracer: Whose sampler, processors and limits apply. What others write with it keeps random ids.
+    """
+
+    def __init__(self, tracer: Tracer) -> None:
+        self._tracer = tracer
+        ids = tracer.id_generator
+        self._ids = ids if isinstance(ids, ChosenIds) else ChosenIds(ids)
+        tracer.id_generator = self._ids
+        self._emitted: OrderedDict[int, None] = OrderedDict()
+        self._claiming = threading.Lock()
+
+    def samples(self, parent: Context, trace_id: int, name: str, attributes: Attributes) -> bool:
+        """Whether a span with this parent, or none, would be recorded."""
+        sampler = self._tracer.sampler
+        return sampler.should_sample(parent, trace_id, name, attributes=attributes).decision.is_sampled()
+
+    def claim(self, span_id: int) -> bool:
+        """Whether a span is to be emitted now; False if this process has done so.
+
+        A workflow task that failed is tried again, and its code runs once more without being a replay.
+        """
+        with self._claiming:
+            if span_id in self._emitted:
+                return False
+            self._emitted[span_id] = None
+            if len(self._emitted) > MOST_EMITTED:
+                self._emitted.popitem(last=False)
+            return True
+
+    def start(
+        self,
+        name: str,
+        parent: Context,
+        *,
+        kind: SpanKind = SpanKind.INTERNAL,
+        attributes: Attributes | None = None,
+        start_ns: int | None = None,
+        links: Sequence[Link] = (),
+        span_id: int | None = None,
+        trace_id: int | None = None,
+    ) -> Span:
+        """A span that has begun.
+
+        Args:
+            name: Of the span.
+            parent: With the span above.
+            kind: Of the span.
+            attributes: From its start.
+            start_ns: When it began, since 1970; now if left out.
+            links: To other spans.
+            span_id: Random if left out.
+            trace_id: For a span without a parent.
+        """
+        self._ids.choose(trace_id, span_id)
+        try:
+            return self._tracer.start_span(name, parent, kind, attributes, links, start_ns)
+        finally:
+            self._ids.choose(None, None)
+
+
+class ChosenIds(IdGenerator):
+    """Ids that the next span of this thread is to have, else those of another generator."""
+
+    def __init__(self, otherwise: IdGenerator) -> None:
+        self._otherwise = otherwise
+        self._next = threading.local()
+
+    def choose(self, trace_id: int | None, span_id: int | None) -> None:
+        """For the next span; None for random ones."""
+        self._next.trace_id, self._next.span_id = trace_id, span_id
+
+    def generate_span_id(self) -> int:
+        """See base class."""
+        return getattr(self._next, "span_id", None) or self._otherwise.generate_span_id()
+
+    def generate_trace_id(self) -> int:
+        """See base class."""
+        return getattr(self._next, "trace_id", None) or self._otherwise.generate_trace_id()
+
+    def is_trace_id_random(self) -> bool:
+        """See base class."""
+        return getattr(self._next, "trace_id", None) is None and self._otherwise.is_trace_id_random()
+
+
+def span_writer() -> SpanWriter | None:
+    """Of the global tracer provider; None where there is none, or one that takes no ids."""
+    provider = trace.get_tracer_provider()
+    if isinstance(provider, trace.ProxyTracerProvider | trace.NoOpTracerProvider):
+        return None
+    if not isinstance(provider, TracerProvider):
+        if id(provider) in _foreign:
+            return None
+        _foreign.add(id(provider))
+        log.warning(
+            "telemetry.foreign_provider",
+            provider=type(provider).__name__,
+            remedy="set a TracerProvider of opentelemetry-sdk; runs and steps have no spans otherwise",
+        )
+        return None
+    tracer = provider.get_tracer(names.INSTRUMENTATION_SCOPE)
+    return _writer_of(tracer) if isinstance(tracer, Tracer) else None
+
+
+_writers: dict[int, SpanWriter] = {}
+_foreign: set[int] = set()
+"""Providers that were complained of."""
+
+
+def _writer_of(tracer: Tracer) -> SpanWriter:
+    # a provider keeps its tracers for ever, so an id stays its tracer's
+    writer = _writers.get(id(tracer))
+    if writer is None:
+        writer = _writers[id(tracer)] = SpanWriter(tracer)
+    return writer
+
+
+def context_of(trace_id: int, span_id: int, *, sampled: bool, like: SpanContext | None = None) -> Context:
+    """A context with a span that others emit as the current one."""
+    flags = TraceFlags(TraceFlags.SAMPLED if sampled else TraceFlags.DEFAULT)
+    state = like.trace_state if like is not None else None
+    context = SpanContext(trace_id, span_id, is_remote=True, trace_flags=flags, trace_state=state)
+    return trace.set_span_in_context(NonRecordingSpan(context), NOWHERE)
+
+
+def written(context: Context) -> bytes:
+    """A context as JSON, with the names and the form of W3C Trace Context."""
+    carrier: dict[str, str] = {}
+    _propagator.inject(carrier, context)
+    return json.dumps(carrier).encode()
+
+
+def read(data: bytes) -> Context:
+    """The context that ``written`` wrote, or another SDK; without a span if it cannot be read."""
+    try:
+        carrier: object = json.loads(data)
+    except ValueError:
+        return NOWHERE
+    if not isinstance(carrier, dict):
+        return NOWHERE
+    pairs = cast("dict[str, object]", carrier).items()
+    return _propagator.extract({key: value for key, value in pairs if isinstance(value, str)}, NOWHERE)
+
+
+@dataclass(frozen=True)
+class RunPosition:
+    """Where a run stands in its trace: the same in every process that runs or replays it."""
+
+    run_id: str
+    trace_id: int
+    above: Context
+    """With the span of who started it; empty if nobody's trace leads here."""
+
+    context: Context
+    """With the run's own span."""
+
+    sampled: bool
+
+    @property
+    def has_parent(self) -> bool:
+        """Whether somebody's trace leads here."""
+        return trace.get_current_span(self.above).get_span_context().is_valid
+
+
+def step_context(run: Context, run_id: str, activity_id: str) -> Context:
+    """With the span of a queued step.
+
+    Args:
+        run: With the span of its run.
+        run_id: Temporal's.
+        activity_id: Of the step.
+    """
+    above = trace.get_current_span(run).get_span_context()
+    if not above.is_valid:
+        return run
+    return context_of(
+        above.trace_id, step_span_id(run_id, activity_id), sampled=above.trace_flags.sampled, like=above
+    )
+
+
+def position_of_run(
+    writer: SpanWriter | None,
+    run_id: str,
+    first_run_id: str,
+    above: Context,
+    name: str,
+    attributes: Attributes,
+) -> RunPosition:
+    """Where a run stands.
+
+    Args:
+        writer: Decides whether it is sampled; where there is none it is as who started it says.
+        run_id: Temporal's.
+        first_run_id: Of the first run of its chain.
+        above: From the header of its start.
+        name: Of its span.
+        attributes: Of its span, as far as samplers may ask for them.
+    """
+    parent = trace.get_current_span(above).get_span_context()
+    trace_id = parent.trace_id if parent.is_valid else run_trace_id(first_run_id)
+    if writer is None:
+        sampled = parent.is_valid and parent.trace_flags.sampled
+    else:
+        sampled = writer.samples(above, trace_id, name, attributes)
+    context = context_of(trace_id, run_span_id(run_id), sampled=sampled, like=parent)
+    return RunPosition(run_id, trace_id, above, context, sampled)
+
+
+def link_to_run(run_id: str, trace_id: int) -> Link:
+    """To the span of another run of the same trace."""
+    context = context_of(trace_id, run_span_id(run_id), sampled=True)
+    return Link(trace.get_current_span(context).get_span_context())

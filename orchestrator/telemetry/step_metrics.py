@@ -1,0 +1,111 @@
+"""The metrics of placement: steps by part, place and dispatch, predictions, placements, exclusions.
+
+Attributes are names that an application declares and regions of its topology; no run and no user is
+among them, so that their number stays small.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+from opentelemetry import metrics
+from opentelemetry.metrics import CallbackOptions, Observation
+from opentelemetry.sdk.metrics import MeterProvider
+
+from orchestrator.telemetry import names
+
+_DURATIONS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+_ERRORS_S = (-5.0, -1.0, -0.25, -0.1, -0.05, -0.02, -0.01, 0.0, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0, 5.0)
+
+StepAttributes = Mapping[str, str]
+"""Of one step in one place: step, place, dispatch."""
+
+_meter = metrics.get_meter(names.INSTRUMENTATION_SCOPE)
+_in_flight: Counter[tuple[str, str]] = Counter()
+_counting = threading.Lock()
+
+_step_duration = _meter.create_histogram(
+    names.STEP_DURATION,
+    unit="s",
+    description="From the call of a step to its end; of an inline step its body.",
+    explicit_bucket_boundaries_advisory=_DURATIONS_S,
+)
+_part_duration = _meter.create_histogram(
+    names.STEP_PART_DURATION,
+    unit="s",
+    description="Parts of a step's time, as the worker of its place sees them.",
+    explicit_bucket_boundaries_advisory=_DURATIONS_S,
+)
+_prediction_error = _meter.create_histogram(
+    names.STEP_PREDICTION_ERROR,
+    unit="s",
+    description="What the plan predicted for a step, minus what it took.",
+    explicit_bucket_boundaries_advisory=_ERRORS_S,
+)
+_placements = _meter.create_counter(
+    names.PLACEMENTS, unit="{step}", description="Steps that ended, by the place they had."
+)
+_exclusions = _meter.create_counter(
+    names.EXCLUSIONS, unit="{region}", description="Regions that a rule excluded from a step, by rule."
+)
+_agent_duration = _meter.create_histogram(
+    names.INVOKE_AGENT_DURATION,
+    unit="s",
+    description="From the start of an agent's run to its end.",
+    explicit_bucket_boundaries_advisory=(*_DURATIONS_S, 300.0, 1800.0, 7200.0),
+)
+
+
+def _observe(_: CallbackOptions) -> Iterable[Observation]:
+    with _counting:
+        counts = list(_in_flight.items())
+    for (place, dispatch), count in counts:
+        yield Observation(count, {names.PLACE: place, names.DISPATCH: dispatch})
+
+
+_meter.create_observable_up_down_counter(
+    names.STEPS_IN_FLIGHT, [_observe], unit="{step}", description="Steps that run at this moment."
+)
+
+
+def measuring() -> bool:
+    """Whether a meter provider takes what is recorded."""
+    return isinstance(metrics.get_meter_provider(), MeterProvider)
+
+
+def count_running(place: str, dispatch: str, change: int) -> None:
+    """A step begins (1) or ends (-1) in this process."""
+    with _counting:
+        _in_flight[place, dispatch] += change
+
+
+def record_step(seconds: float, predicted_s: float | None, attributes: StepAttributes) -> None:
+    """A step has ended, well or not.
+
+    Args:
+        seconds: From its call to its end.
+        predicted_s: What the plan had predicted.
+        attributes: Step, place, dispatch, and ``error.type`` if it failed.
+    """
+    _step_duration.record(seconds, attributes)
+    _placements.add(1, attributes)
+    if predicted_s is not None and names.ERROR_TYPE not in attributes:
+        _prediction_error.record(predicted_s - seconds, attributes)
+
+
+def record_part(part: str, seconds: float, attributes: StepAttributes) -> None:
+    """A part of a step's time."""
+    _part_duration.record(seconds, {**attributes, names.STEP_PART: part})
+
+
+def record_exclusions(regions_by_rule: Mapping[str, int]) -> None:
+    """Regions that were no candidates in a run's plan."""
+    for rule, regions in regions_by_rule.items():
+        _exclusions.add(regions, {names.EXCLUSION_RULE: rule})
+
+
+def record_run(seconds: float, attributes: Mapping[str, str]) -> None:
+    """An agent's run has ended, well or not."""
+    _agent_duration.record(seconds, attributes)
