@@ -1,5 +1,6 @@
 """Carries plans out on Temporal: the plugin and its client, workflow and activity interceptors."""
 
+from orchestrator.dispatch.activity_interceptor import HEARTBEAT_THROTTLE
 from orchestrator.dispatch.answer import ANSWER_UPDATE, ELSEWHERE
 from orchestrator.dispatch.cells import connect_cell
 from orchestrator.dispatch.client_interceptor import starting
@@ -13,6 +14,7 @@ from orchestrator.dispatch.deployments import (
 )
 from orchestrator.dispatch.early import early_answers
 from orchestrator.dispatch.headers import Assignment, assignment_of, plan_of
+from orchestrator.dispatch.hedging import HEDGE_ACTIVITY, may_hedge
 from orchestrator.dispatch.payloads import LIMIT_BYTES, passes_raw_values
 from orchestrator.dispatch.plugin import EdgewardPlugin
 from orchestrator.dispatch.run_planner import RECEIPT_LIMIT, RunPlanner
@@ -22,6 +24,8 @@ __all__ = [
     "ANSWER_UPDATE",
     "DEFAULT_DEPLOYMENT",
     "ELSEWHERE",
+    "HEARTBEAT_THROTTLE",
+    "HEDGE_ACTIVITY",
     "LIMIT_BYTES",
     "RECEIPT_LIMIT",
     "Assignment",
@@ -36,6 +40,7 @@ __all__ = [
     "connect_cell",
     "deployment_name",
     "early_answers",
+    "may_hedge",
     "passes_raw_values",
     "plan_of",
     "set_current",

@@ -20,6 +20,7 @@ from orchestrator.backends import using
 from orchestrator.context import StepContext, running
 from orchestrator.dispatch.handover import assignment_in
 from orchestrator.dispatch.headers import Assignment
+from orchestrator.dispatch.hedging import HEDGE_ACTIVITY
 from orchestrator.dispatch.payloads import checked
 from orchestrator.dispatch.site import Publish, Site
 from orchestrator.errors import BackendError, EdgewardError, Recovery
@@ -58,6 +59,8 @@ class StepInbound(ActivityInboundInterceptor):
     async def execute_activity(self, input: ExecuteActivityInput) -> Any:
         """See base class."""
         info = activity.info()
+        if info.activity_type == HEDGE_ACTIVITY:
+            return await super().execute_activity(input)
         assignment = assignment_in(input.headers, info)
         if assignment is None and self._site is None:
             return await super().execute_activity(input)

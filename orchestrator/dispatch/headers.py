@@ -12,13 +12,13 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from temporalio.api.common.v1 import Payload
 
 from orchestrator.errors import ConfigurationError
-from orchestrator.placement import Dispatch, Plan
+from orchestrator.placement import Dispatch, KnownOr, Plan
 from orchestrator.requirements import Residency
 
 PLAN_HEADER = "edgeward-plan"
@@ -63,7 +63,7 @@ class Assignment(BaseModel):
     place: str | None = None
     """None where the author chose the task queue."""
 
-    dispatch: Dispatch = "queue"
+    dispatch: Annotated[Dispatch, KnownOr("queue")] = "queue"
     predicted_ms: float | None = None
     residency: Residency
     """Checked once more by the worker that receives the step."""
@@ -73,6 +73,9 @@ class Assignment(BaseModel):
 
     heartbeat: bool = False
     """Whether the worker tells the server that it lives, so that a dead one is noticed."""
+
+    hedge: bool = False
+    """Whether it runs in another place at the same time, which took unusually long."""
 
     earlier: tuple[EarlierPlace, ...] = ()
     """The places that it was to be done in before."""

@@ -84,8 +84,21 @@ def failure_of_place(error: FailureError, *, repeatable: bool) -> PlaceFailure |
     return PlaceFailure(cause.type or "backend", surely=False)
 
 
-Start = Callable[[Candidate, int, tuple[EarlierPlace, ...], timedelta], workflow.ActivityHandle[Any]]
-"""Schedules a step in a place, given which attempt it is, what was tried, and how long it may wait there."""
+@dataclass(frozen=True)
+class Dispatching:
+    """One dispatch of a step to a place."""
+
+    place: Candidate
+    attempt: int
+    """From 1; hedges count."""
+
+    earlier: tuple[EarlierPlace, ...]
+    slot_wait: timedelta
+    hedge: bool = False
+    """Whether the step runs elsewhere as well."""
+
+
+Start = Callable[[Dispatching], workflow.ActivityHandle[Any]]
 
 
 @dataclass(frozen=True)
@@ -100,6 +113,8 @@ class Places:
         attempts: How often it may start in all; None for without end.
         ends_at: When the author's own deadline for all attempts ends; None without one.
         health: What the home's worker sees of the regions.
+        hedge_after: When a second dispatch is wanted; None for never.
+        may_hedge: Asks whether there may be one.
     """
 
     step: str
@@ -109,6 +124,8 @@ class Places:
     attempts: int | None
     ends_at: datetime | None
     health: RegionHealth
+    hedge_after: timedelta | None
+    may_hedge: Callable[[], workflow.ActivityHandle[Any]]
 
     def ordered(self, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
         """By what is seen of their regions at this moment."""
@@ -154,7 +171,7 @@ class PlacedStep:
         self._awaited = True
         while True:
             try:
-                result = await self._running
+                result = await (self._first_of_two() if self._is_hedged() else self._running)
             except FailureError as error:
                 failure = failure_of_place(error, repeatable=self._places.repeatable)
                 if failure is None or self._has_no_attempt_left(failure):
@@ -165,13 +182,46 @@ class PlacedStep:
                 self._note_success()
                 return result
 
-    def _start_in(self, place: Candidate) -> workflow.ActivityHandle[Any]:
+    def _is_hedged(self) -> bool:
+        queued = self._attempt > 1 or self._place.dispatch == "queue"
+        return self._places.hedge_after is not None and queued and not self._earlier and bool(self._left)
+
+    async def _first_of_two(self) -> Any:
+        """The result of the step, or of a second dispatch of it if the first takes unusually long."""
+        done, _ = await workflow.wait([self._running], timeout=_seconds(self._places.hedge_after))
+        if done or not await self._may_hedge():
+            return await self._running
+        first, first_place, started_at = self._running, self._place, self._started_at
+        place, *self._left = self._places.ordered(self._left)
+        second = self._running = self._start_in(place, hedge=True)
+        try:
+            result = await _first_success(first, second)
+        finally:
+            # whatever happened, nobody waits for them any more
+            for handle in (first, second):
+                handle.add_done_callback(_retrieve)
+                handle.cancel()
+        if not second.done() or second.cancelled():
+            self._place, self._started_at = first_place, started_at
+        elif not workflow.unsafe.is_replaying():
+            # the first has taken this long, and more
+            predicted = timedelta(milliseconds=first_place.cost.predicted_ms)
+            self._places.health.succeeded(first_place.region, workflow.now() - started_at, predicted)
+        return result
+
+    async def _may_hedge(self) -> bool:
+        try:
+            return bool(await self._places.may_hedge())
+        except FailureError:
+            return False  # the worker does not know the question: it is not one of a region
+
+    def _start_in(self, place: Candidate, *, hedge: bool = False) -> workflow.ActivityHandle[Any]:
         self._attempt += 1
         self._place = place
         self._started_at = workflow.now()
         wait = min(SLOT_WAIT * 2**self._round, LONGEST_SLOT_WAIT)
         wait += timedelta(milliseconds=place.cost.wait_ms + place.cost.network_ms)
-        return self._start(place, self._attempt, self._earlier, wait)
+        return self._start(Dispatching(place, self._attempt, self._earlier, wait, hedge))
 
     def _has_no_attempt_left(self, failure: PlaceFailure) -> bool:
         if self._places.ends_at is not None and workflow.now() >= self._places.ends_at:
@@ -221,6 +271,29 @@ class PlacedStep:
 
 MOST_EARLIER = 16
 """So many of the places that were tried are told to the next one."""
+
+
+async def _first_success(*handles: workflow.ActivityHandle[Any]) -> Any:
+    """The first result; if both fail, the last failure."""
+    waiting = list(handles)
+    while True:
+        await workflow.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        handle = next(handle for handle in waiting if handle.done())
+        waiting.remove(handle)
+        try:
+            return await handle
+        except FailureError:
+            if not waiting:
+                raise
+
+
+def _retrieve(handle: asyncio.Task[Any]) -> None:
+    if not handle.cancelled():
+        handle.exception()
+
+
+def _seconds(duration: timedelta | None) -> float | None:
+    return None if duration is None else duration.total_seconds()
 
 
 def _region(candidate: Candidate) -> str:

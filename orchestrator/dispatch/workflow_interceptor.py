@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from datetime import timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, ClassVar, NoReturn
 
 from temporalio import workflow
@@ -33,13 +33,19 @@ from orchestrator.dispatch.handover import InlineSteps
 from orchestrator.dispatch.headers import (
     PLAN_HEADER,
     Assignment,
-    EarlierPlace,
     plan_of,
     with_assignment,
     with_plan,
 )
+from orchestrator.dispatch.hedging import HEDGE_ACTIVITY, hedge_budget
 from orchestrator.dispatch.payloads import checked
-from orchestrator.dispatch.place_again import HEARTBEAT_TIMEOUT, PLACE_TIMEOUTS, PlacedStep, Places
+from orchestrator.dispatch.place_again import (
+    HEARTBEAT_TIMEOUT,
+    PLACE_TIMEOUTS,
+    Dispatching,
+    PlacedStep,
+    Places,
+)
 from orchestrator.errors import PayloadTooLargeError
 from orchestrator.fleet import RegionHealth
 from orchestrator.placement import Candidate, Dispatch, Plan, StepPlan
@@ -49,6 +55,9 @@ from orchestrator.requirements import Residency
 SUMMARY_FROM_MS = 20.0
 """Inline steps that are predicted to be shorter have no summary: one costs the SDK 0.2 ms, a tenth of what
 it takes for the whole step (bench ``overhead``)."""
+
+HEDGE_ANSWERED_WITHIN = timedelta(seconds=5)
+"""Whether a step may be hedged is a question to the home's own process."""
 
 
 class PlacingInbound(WorkflowInboundInterceptor):
@@ -147,19 +156,27 @@ class PlacingOutbound(WorkflowOutboundInterceptor):
             attempts=(attempts.maximum_attempts or None) if attempts else None,
             ends_at=workflow.now() + total if total else None,
             health=self.health,
+            hedge_after=_duration(step.hedge_after_ms),
+            may_hedge=partial(self._ask_for_hedge, f"{first_id}.hedge"),
         )
 
-        def start(
-            place: Candidate, attempt: int, earlier: tuple[EarlierPlace, ...], slot_wait: timedelta
-        ) -> workflow.ActivityHandle[Any]:
+        def start(dispatching: Dispatching) -> workflow.ActivityHandle[Any]:
             again = dataclasses.replace(input)
-            if attempt > 1:
-                again.activity_id = f"{first_id}.{attempt}"
+            if dispatching.attempt > 1:
+                again.activity_id = f"{first_id}.{dispatching.attempt}"
                 if places.ends_at is not None:
                     again.schedule_to_close_timeout = places.ends_at - workflow.now()
-            told = assignment.model_copy(update={"elsewhere": step.repeatable, "earlier": earlier})
-            return self._start_in(again, step, place, told, slot_wait=slot_wait)
+            told = assignment.model_copy(
+                update={
+                    "elsewhere": step.repeatable,
+                    "earlier": dispatching.earlier,
+                    "hedge": dispatching.hedge,
+                }
+            )
+            return self._start_in(again, step, dispatching.place, told, slot_wait=dispatching.slot_wait)
 
+        if places.hedge_after is not None and not workflow.unsafe.is_replaying():
+            hedge_budget.earn()
         return PlacedStep(places, start).handle()
 
     def _start_in(
@@ -172,7 +189,8 @@ class PlacingOutbound(WorkflowOutboundInterceptor):
         slot_wait: timedelta | None = None,
     ) -> workflow.ActivityHandle[Any]:
         """Starts a step in a place. From the second place on it is queued, wherever that is."""
-        inline = place.dispatch == "inline" and input.heartbeat_timeout is None and not assignment.earlier
+        again = assignment.hedge or assignment.earlier
+        inline = place.dispatch == "inline" and input.heartbeat_timeout is None and not again
         beats = not inline and step.repeatable and input.heartbeat_timeout is None
         assignment = assignment.model_copy(
             update={
@@ -205,6 +223,24 @@ class PlacingOutbound(WorkflowOutboundInterceptor):
             assignment = self._assignment(self._plan, place=self._plan.home, dispatch="inline")
             return self._start_inline(input, assignment)
         return super().start_local_activity(input)
+
+    def _ask_for_hedge(self, activity_id: str) -> workflow.ActivityHandle[Any]:
+        question = StartLocalActivityInput(
+            activity=HEDGE_ACTIVITY,
+            args=[],
+            activity_id=activity_id,
+            schedule_to_close_timeout=HEDGE_ANSWERED_WITHIN,
+            schedule_to_start_timeout=None,
+            start_to_close_timeout=None,
+            retry_policy=RetryPolicy(maximum_attempts=1),
+            local_retry_threshold=None,
+            cancellation_type=workflow.ActivityCancellationType.TRY_CANCEL,
+            headers={},
+            summary=None,
+            arg_types=[],
+            ret_type=bool,
+        )
+        return super().start_local_activity(question)
 
     def _start_inline(
         self, input: StartLocalActivityInput, assignment: Assignment
@@ -335,6 +371,10 @@ def _checked(args: Any, what: str, *, stored: bool) -> list[Any]:
 def _summary(activity: str, assignment: Assignment) -> str:
     predicted = f"{assignment.predicted_ms:.0f} ms predicted"
     return f"{activity} → {assignment.place} · {predicted} · {assignment.dispatch}"
+
+
+def _duration(duration_ms: float | None) -> timedelta | None:
+    return None if duration_ms is None else timedelta(milliseconds=duration_ms)
 
 
 def _leaving_a_place(policy: RetryPolicy | None) -> RetryPolicy:

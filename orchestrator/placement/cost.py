@@ -38,6 +38,13 @@ SPREAD_WEIGHT = 0.3
 """λ: how much of the distance from p50 to p95 counts as cost."""
 
 
+HEDGE_SAMPLES = 20
+"""A p95 of fewer calls is not one to hedge by."""
+
+HEDGE_FROM_MS = 100.0
+"""A shorter p95 is not worth the timer (two events of history) that watches over it."""
+
+
 class StepCost(BaseModel):
     """The predicted cost of one call of a step in one place, split into its parts."""
 
@@ -87,6 +94,9 @@ class Body(NamedTuple):
     may_run_inline: bool
     """Where the place is the home."""
 
+    samples: int = 0
+    """How often the step was seen there."""
+
     @property
     def queued_ms(self) -> float:
         """All of it but the network and the transfer, from the place's queue."""
@@ -96,6 +106,13 @@ class Body(NamedTuple):
     def inline_ms(self) -> float:
         """All of it, inside the home worker."""
         return INLINE_MS + self.run_ms + self.spread_ms
+
+    def hedge_after_ms(self, cost: StepCost) -> float | None:
+        """When a call at this cost takes unusually long: its p95; None where that is not known or short."""
+        if self.samples < HEDGE_SAMPLES:
+            return None
+        p95_ms = cost.predicted_ms + self.spread_ms / SPREAD_WEIGHT
+        return p95_ms if p95_ms >= HEDGE_FROM_MS else None
 
     def cost(self, dispatch: Dispatch, *, network_ms: float, transfer_ms: float, price: float) -> StepCost:
         """The cost of a call, with what depends on the home. Inline calls cross no network."""
@@ -148,6 +165,7 @@ class CostModel:
             spread_ms=SPREAD_WEIGHT * (run_time.p95_ms - run_time.p50_ms),
             wait_ms=queue.expected_wait_ms(run_time.p50_ms) if queue else 0.0,
             may_run_inline=inline,
+            samples=run_time.samples,
         )
 
     def step_cost(

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 
 from orchestrator.geography import Origin
 from orchestrator.placement.cost import StepCost
+from orchestrator.placement.known import KnownOr
 from orchestrator.placement.profile import Dispatch, WithoutPlace
 from orchestrator.requirements import Residency
 
@@ -43,7 +44,7 @@ class Candidate(_Value):
     """A place that a step may have, and what it would cost there."""
 
     region: str
-    dispatch: Dispatch
+    dispatch: Annotated[Dispatch, KnownOr("queue")]
     cost: StepCost
     jurisdictions: Names = frozenset()
     """Of the region, so that a block of the agent can narrow the residency without the topology."""
@@ -65,6 +66,8 @@ class StepPlan(_Value):
     """Regions that the hard rules removed."""
 
     repeatable: bool = True
+    hedge_after_ms: float | None = None
+    """When a second dispatch is wanted: the p95 of its call, as far as it was learned. None for never."""
 
     @property
     def chosen(self) -> Candidate:
@@ -108,7 +111,7 @@ class AgentPlan(_Value):
     steps: Mapping[str, StepPlan]
     """By step name or pattern."""
 
-    without_place: WithoutPlace = "wait"
+    without_place: Annotated[WithoutPlace, KnownOr("wait")] = "wait"
     """What it does while no place of a step can do it."""
 
     handoffs: Mapping[str, AgentPlan] = Field(default_factory=dict[str, "AgentPlan"])

@@ -108,14 +108,24 @@ class Receipts:
         if isinstance(pick, int):
             places = [pick, *(place for place in places if place != pick)]
         step = table.step
+        candidates = tuple(self._candidate(table, place, home, cell) for place in places[: self._limit])
         return StepPlan(
             step=step.name,
             kind=step.kind,
             expected_calls=step.expected_calls,
-            candidates=tuple(self._candidate(table, place, home, cell) for place in places[: self._limit]),
+            candidates=candidates,
             excluded=dict(islice(self._excluded(table, home, cell), self._limit)),
             repeatable=step.repeatable,
+            hedge_after_ms=self._hedge_after_ms(table, places, candidates),
         )
+
+    def _hedge_after_ms(
+        self, table: StepTable, places: list[int], candidates: tuple[Candidate, ...]
+    ) -> float | None:
+        """None for a step that must not run twice, runs inline or has nowhere else to go."""
+        if not table.step.repeatable or len(candidates) < 2 or candidates[0].dispatch == "inline":
+            return None
+        return table.bodies[places[0]].hedge_after_ms(candidates[0].cost)
 
     def _ranked(self, table: StepTable, home: int, cell: CellView) -> list[int]:
         """The places for this home, best first; under a limit at least as many as it asks for."""

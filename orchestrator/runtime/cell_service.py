@@ -17,7 +17,7 @@ from temporalio.service import RPCError
 from temporalio.worker import PollerBehaviorAutoscaling, Worker
 
 from orchestrator.application import Application
-from orchestrator.dispatch import Build, EdgewardPlugin, Site, connect_cell
+from orchestrator.dispatch import HEARTBEAT_THROTTLE, Build, EdgewardPlugin, Site, connect_cell, may_hedge
 from orchestrator.errors import ConfigurationError
 from orchestrator.fleet.probes import ProbeError, cell_round_trips, queue_statistics
 from orchestrator.queues import agents_queue, step_queue
@@ -177,7 +177,7 @@ class CellService:
             client,
             task_queue=agents_queue(region.name),
             workflows=list(self._application.agents),
-            activities=steps,
+            activities=[*steps, may_hedge],
             activity_executor=self._executor,
             max_cached_workflows=self._cached_runs,
             workflow_task_poller_behavior=POLLERS,
@@ -197,6 +197,7 @@ class CellService:
             activities=steps,
             activity_executor=self._executor,
             max_concurrent_activities=slots(self._site.region, kind),
+            max_heartbeat_throttle_interval=HEARTBEAT_THROTTLE,
             activity_task_poller_behavior=POLLERS,
             graceful_shutdown_timeout=DRAIN,
             deployment_config=self._deployment,

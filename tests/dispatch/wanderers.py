@@ -45,6 +45,26 @@ async def endure(word: str) -> Seen:
     return seen()
 
 
+@step(needs=Needs(tool="press"), expected=timedelta(milliseconds=5), timeout=timedelta(seconds=60))
+async def crawl(word: str) -> Seen:
+    """Takes for ever in the regions that are slow."""
+    here = current_step()
+    assert here is not None
+    if here.region in slow:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+    return seen()
+
+
+slow: set[str] = set()
+"""Regions in which ``crawl`` does not end."""
+
+cancelled = asyncio.Event()
+"""Set when ``crawl`` was told to end."""
+
 started = asyncio.Event()
 """Set when ``endure`` runs."""
 
@@ -59,6 +79,13 @@ class Settled:
     @workflow.run
     async def run(self, word: str) -> list[Seen]:
         return [await call(deliver, word), await call(deliver, word)]
+
+
+@agent(steps={crawl: 1, sit: 9})
+class Crawling:
+    @workflow.run
+    async def run(self, word: str) -> Seen:
+        return await call(crawl, word)
 
 
 @agent(steps={deliver: 1})
@@ -140,6 +167,6 @@ class Cancelling:
 
 
 application = Application(
-    agents=[Settled, Wanderer, European, Blocked, Impatient, Charging, Ordinary, Cancelling],
-    steps=[deliver, charge, endure, sit],
+    agents=[Settled, Crawling, Wanderer, European, Blocked, Impatient, Charging, Ordinary, Cancelling],
+    steps=[deliver, charge, endure, sit, crawl],
 )
