@@ -12,7 +12,7 @@ from typing import NoReturn
 
 import typer
 
-from orchestrator.cli import deploy, plan, regions, run, stack, trace, worker
+from orchestrator.cli import deploy, plan, regions, run, runs, setup, stack, top, trace, worker
 from orchestrator.errors import ConfigurationError, EdgewardError
 from orchestrator.telemetry import stop_telemetry
 
@@ -24,11 +24,14 @@ app = typer.Typer(
 )
 app.add_typer(regions.app, name="regions")
 app.add_typer(plan.app, name="plan")
+app.add_typer(runs.app, name="runs")
 app.add_typer(worker.app, name="worker")
 app.add_typer(deploy.app, name="deploy")
 app.command("up")(stack.up)
 app.command("run")(run.run)
 app.command("trace")(trace.trace)
+app.command("setup")(setup.setup)
+app.command("top")(top.top)
 app.command("demo")(stack.demo)
 
 

@@ -37,7 +37,12 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
     if fits and not any("\n" in text for row in cells for text in row):
         _print_aligned(console, title, columns, cells, widths)
     else:
-        console.print(_folded(title, columns, cells))
+        console.print(_laid_out(title, columns, cells))
+
+
+def drawn_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
+    """The same table, to be drawn by whoever asks for it."""
+    return _laid_out(title, columns, ([_cell(value) for value in row] for row in rows))
 
 
 def _print_aligned(
@@ -62,7 +67,7 @@ def _print_aligned(
         console.file.write(line(row) + "\n")
 
 
-def _folded(title: str, columns: Sequence[str], cells: Iterable[Sequence[str]]) -> Table:
+def _laid_out(title: str, columns: Sequence[str], cells: Iterable[Sequence[str]]) -> Table:
     drawn = Table(title=Text(title, style="bold"), title_justify="left", box=None, padding=(0, GAP, 0, 0))
     for column in columns:
         drawn.add_column(Text(column), justify="right" if _holds_numbers(column) else "left", overflow="fold")
@@ -72,12 +77,17 @@ def _folded(title: str, columns: Sequence[str], cells: Iterable[Sequence[str]]) 
 
 
 def _holds_numbers(column: str) -> bool:
-    return column.endswith(("ms", "price", "calls", "slots"))
+    return column.endswith(("ms", "price", "calls", "slots", "backlog"))
 
 
 def data(value: Any) -> None:
     """A value for programs, as JSON on standard output."""
     print(json.dumps(jsonable(value), ensure_ascii=False, indent=2, default=str))
+
+
+def data_line(value: Any) -> None:
+    """A value for programs that read on, as one line of JSON on standard output."""
+    print(json.dumps(jsonable(value), ensure_ascii=False, default=str), flush=True)
 
 
 def jsonable(value: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from orchestrator.placement import RunTime
+from orchestrator.placement import KnownOr, RunTime
 
 Milliseconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -27,10 +27,9 @@ class QueueStatus(_Value):
     busy: int = Field(default=0, ge=0)
 
 
-class StepTime(_Value):
-    """How long one step's body took there: quantiles of the latest calls."""
+class Quantiles(_Value):
+    """How long bodies of steps took: quantiles of the latest calls."""
 
-    step: str
     p50_ms: Milliseconds
     p95_ms: Milliseconds
     samples: int = Field(ge=1)
@@ -38,8 +37,14 @@ class StepTime(_Value):
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if self.p95_ms < self.p50_ms:
-            raise ValueError(f"step {self.step}: p95 ({self.p95_ms} ms) is below p50 ({self.p50_ms} ms)")
+            raise ValueError(f"p95 ({self.p95_ms} ms) is below p50 ({self.p50_ms} ms)")
         return self
+
+
+class StepTime(Quantiles):
+    """How long one step's body took there."""
+
+    step: str
 
     @classmethod
     def of(cls, step: str, run_time: RunTime) -> Self:
@@ -56,7 +61,7 @@ class WorkerStatus(_Value):
     """A region's worker, as it describes itself."""
 
     region: str
-    state: Literal["up", "draining"] = "up"
+    state: Annotated[Literal["up", "draining"], KnownOr("draining")] = "up"
     """``draining``: it finishes what it has and takes nothing new."""
 
     queues: Mapping[str, QueueStatus] = Field(default_factory=dict[str, QueueStatus])
@@ -67,3 +72,6 @@ class WorkerStatus(_Value):
 
     run_times: tuple[StepTime, ...] = ()
     """Of the steps that it ran."""
+
+    all_steps: Quantiles | None = None
+    """Of all of them together; None before the first, and from a worker that does not say."""

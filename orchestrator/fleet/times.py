@@ -67,6 +67,18 @@ class StepTimes:
             seen = {key: [duration_ms for _, duration_ms in calls] for key, calls in self._seen.items()}
         return {key: _quantiles(durations_ms) for key, durations_ms in seen.items()}
 
+    def all_steps(self, region: str) -> RunTime | None:
+        """p50 and p95 of all steps in a region together; None where no call counts."""
+        with self._lock:
+            self._forget_old()
+            durations_ms = [
+                duration_ms
+                for (_, place), calls in self._seen.items()
+                if place == region
+                for _, duration_ms in calls
+            ]
+        return _quantiles(durations_ms) if durations_ms else None
+
     def _forget_old(self) -> None:
         since = self._clock() - self._oldest_s
         for key, calls in list(self._seen.items()):

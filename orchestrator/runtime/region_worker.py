@@ -21,6 +21,7 @@ from orchestrator.backends import Backends
 from orchestrator.dispatch import Build, EdgewardPlugin, Site
 from orchestrator.errors import ConfigurationError
 from orchestrator.fleet import QueueStatus, StepTime, WorkerStatus
+from orchestrator.fleet.status import Quantiles
 from orchestrator.runtime.cell_service import CellService, slots
 from orchestrator.runtime.control import control_app, serving
 from orchestrator.runtime.pieces import PieceBroker, piece_broker
@@ -178,6 +179,7 @@ class RegionWorker:
         kinds = {step.kind for step in self._application.step_definitions}
         busy = site.busy if site else Counter[str]()
         times = site.times.run_times() if site else {}
+        overall = site.times.all_steps(self.region.name) if site else None
         return WorkerStatus(
             region=self.region.name,
             state="draining" if self._stopping.is_set() else "up",
@@ -188,6 +190,8 @@ class RegionWorker:
                 if service.rtt_ms is not None
             },
             run_times=tuple(StepTime.of(step, time) for (step, _), time in times.items()),
+            all_steps=overall
+            and Quantiles(p50_ms=overall.p50_ms, p95_ms=overall.p95_ms, samples=overall.samples),
         )
 
     def client(self, cell: str) -> Client | None:
