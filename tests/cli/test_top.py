@@ -1,4 +1,4 @@
-"""``edgeward top`` as a user has it: on a terminal and a pipe, with a region that lives and one that is down."""
+"""``edgeward top`` as a user has it: on a terminal and a pipe, with a region that lives and one that is not."""
 
 import asyncio
 import json
