@@ -1,6 +1,7 @@
 """The plan: costs, planner and receipt. Pure functions and frozen values."""
 
 from orchestrator.placement.cost import CostModel, StepCost
+from orchestrator.placement.known import KnownOr
 from orchestrator.placement.network import Network
 from orchestrator.placement.plan import AgentPlan, Candidate, Exclusion, HomeCandidate, Plan, StepPlan
 from orchestrator.placement.planner import IN_ONE_REQUEST, START_THEN_RESULT, Planner, plan
@@ -27,6 +28,7 @@ __all__ = [
     "Exclusion",
     "Handoff",
     "HomeCandidate",
+    "KnownOr",
     "Network",
     "Plan",
     "Planner",
