@@ -5,7 +5,7 @@ import itertools
 import logging
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import timedelta
@@ -14,12 +14,12 @@ from typing import Any
 import structlog
 from temporalio.runtime import LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
 
-from bench.chaos.agents import Errand, requests_expected
+from bench.chaos.agents import Errand, effects_expected, requests_expected
 from bench.chaos.doubles import requests_for
 from bench.chaos.faults import Schedule
 from bench.chaos.figures import Struck, Tally, middle_and_tail, recoveries_s, tally
 from bench.chaos.fleet import Fleet
-from bench.chaos.ledger import effects_of
+from bench.chaos.ledger import Effect, effects_of
 from bench.chaos.load import Load, RunRecord, run_id
 from bench.chaos.places import FAR, HOME
 from bench.chaos.scenarios import Options, Scenario
@@ -180,7 +180,7 @@ async def _outcome(
         len(recoveries),
         run_p99_s,
         extra_percent,
-        _reasons(load.runs),
+        _reasons(load.runs, effects, struck.until_s),
         loosened=counted.lost > 0 or counted.unaccepted > 0,
     )
 
@@ -201,14 +201,18 @@ def _under_way(run: RunRecord, struck: Struck) -> bool:
     return run.submitted_s < struck.over_s and (run.ended_s is None or run.ended_s > struck.at_s)
 
 
-def _reasons(runs: list[RunRecord]) -> dict[str, int]:
+def _reasons(runs: list[RunRecord], effects: Sequence[Effect], until_s: float) -> dict[str, int]:
+    had = {(effect.order, effect.what) for effect in effects if effect.at_s <= until_s}
     counted: dict[str, int] = {}
     for run in runs:
         reasons = [f"refused: {reason}" for reason in run.refusals]
         reasons += [f"no answer yet: {reason}" for reason in run.caller_errors]
         reasons += [f"failed: {run.error}"] if run.error else []
         if run.accepted_s is not None and run.ended_s is None:
-            reasons.append(f"lost: home {run.home}, cell {run.cell}, places {dict(run.places)}")
+            wanted = effects_expected(Errand, run.order)
+            next_one = next((what for what in wanted if (run.order, what) not in had), "its end")
+            place = run.places.get(next_one, run.home)
+            reasons.append(f"lost, waiting for {next_one} in {place}: home {run.home}, cell {run.cell}")
         for reason in reasons:
             counted[reason] = counted.get(reason, 0) + 1
     return dict(sorted(counted.items(), key=lambda item: -item[1]))
