@@ -151,10 +151,25 @@ def write_timing(payload: Payload, timing: StepTiming) -> None:
 
 def timing_of(payload: Payload) -> StepTiming | None:
     """What a worker said beside a result; None if it said nothing that can be read."""
-    data: Any = payload.metadata.get(TIMING)
+    data: Any = payload.metadata.get(TIMING) or _kept_timing(payload)
     if data is None:
         return None
     try:
         return StepTiming.model_validate_json(data)
+    except ValidationError:
+        return None
+
+
+class _Claim(BaseModel):
+    """What stands in a history for a payload that is kept in a store, as far as it is of interest here."""
+
+    claim: dict[str, str] = Field(alias="claimData")
+
+
+def _kept_timing(payload: Payload) -> str | None:
+    if not payload.external_payloads:
+        return None
+    try:
+        return _Claim.model_validate_json(payload.data).claim.get(TIMING)
     except ValidationError:
         return None

@@ -32,7 +32,7 @@ ALLOWED: dict[str, set[str]] = {
     "application": AUTHORS,
     "telemetry": {"context", "errors"},
     "backends": {"topology", "context", "errors", "timing", "telemetry"},
-    "stores": {"topology", "errors"},
+    "stores": {"topology", "errors", "timing"},
     "fleet": {"telemetry"} | NAMES | PLACEMENT,
     "dispatch": DISPATCH - {"dispatch"},
     "trace": DISPATCH,

@@ -28,6 +28,7 @@ from temporalio.converter import (
 from temporalio.exceptions import ApplicationError
 
 from orchestrator.errors import ConfigurationError, StoreUnavailableError, UnreadablePayloadError
+from orchestrator.timing import TIMING
 from orchestrator.topology import Region, Store, Topology
 
 OFFLOADED_BYTES = 256 * 1024
@@ -104,9 +105,10 @@ class RegionDriver(StorageDriver):
             StoreUnavailableError: The store did not take them.
         """
         try:
-            return await self.open().store(context, payloads)
+            claims = await self.open().store(context, payloads)
         except RuntimeError as error:
             raise self._unavailable(error) from error
+        return [_with_timing(claim, payload) for claim, payload in zip(claims, payloads, strict=True)]
 
     async def retrieve(
         self, context: StorageDriverRetrieveContext, claims: Sequence[StorageDriverClaim]
@@ -187,6 +189,14 @@ def region_storage(topology: Topology, own: Region | None) -> RegionStorage | No
     return RegionStorage(
         drivers=list(drivers.values()), driver_selector=select, payload_size_threshold=OFFLOADED_BYTES
     )
+
+
+def _with_timing(claim: StorageDriverClaim, payload: Payload) -> StorageDriverClaim:
+    """With what a worker noted beside a result, so that it stays in the history."""
+    timing = payload.metadata.get(TIMING)
+    if timing is None:
+        return claim
+    return StorageDriverClaim({**claim.claim_data, TIMING: timing.decode()})
 
 
 def _driver(name: str, region: str, store: Store) -> S3StorageDriver:

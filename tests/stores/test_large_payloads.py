@@ -18,6 +18,7 @@ from orchestrator.errors import PayloadTooLargeError, StoreUnavailableError, Unr
 from orchestrator.geography import Coordinates
 from orchestrator.runtime import RegionWorker
 from orchestrator.stores import LARGEST_BYTES
+from orchestrator.timing import timing_of
 from orchestrator.topology import Cell, Offer, Region, Store, Topology
 from tests.dispatch.conftest import server
 from tests.dispatch.test_placed_runs import innermost
@@ -102,6 +103,14 @@ async def test_large_values_go_through_a_run_and_stay_where_they_were_made(
     assert sum(event.ByteSize() for event in history.events) < 100_000
     # its trace is that of any run
     assert [step.step for step in await run.steps()] == ["enlarge", "measure", "measure"]
+    [completed] = [
+        event.activity_task_completed_event_attributes
+        for event in history.events
+        if event.HasField("activity_task_completed_event_attributes")
+    ]
+    timing = timing_of(completed.result.payloads[0])
+    assert timing is not None
+    assert timing.region == "dublin"
 
 
 async def test_a_large_input_goes_on_as_new(edge: EdgeClient, emptied: Place) -> None:
