@@ -8,12 +8,13 @@ what only helps to find it.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
 import structlog
+from temporalio import workflow
 from temporalio.client import StartWorkflowInput, UpdateWithStartStartWorkflowInput
 from temporalio.common import (
     SearchAttributeIndexedValueType,
@@ -23,6 +24,7 @@ from temporalio.common import (
     TypedSearchAttributes,
 )
 from temporalio.service import RPCError, RPCStatusCode
+from temporalio.worker import StartChildWorkflowInput
 
 from orchestrator.placement import AgentPlan, Plan
 
@@ -56,7 +58,7 @@ def attributes_of(plan: Plan, agent: str | None = None) -> Attributes:
 
     Args:
         plan: Of the run; for a sub-agent the part that it was given.
-        agent: The agent's name, where the plan is of another: of the caller of an unplanned sub-agent.
+        agent: The agent's name. Left out, the plan's; an unplanned sub-agent has its caller's plan.
     """
     return [
         SearchAttributePair(AGENT, _keyword(agent or plan.root.agent)),
@@ -93,9 +95,19 @@ def merged(
     return {**untyped, **authored}
 
 
-def carried(attributes: Mapping[str, Any]) -> bool:
-    """Whether a run has them, given the attributes of its own: then its sub-agents may, too."""
-    return AGENT.name in attributes
+def add_to_sub_agent(input: StartChildWorkflowInput, plan: Plan) -> None:
+    """To a sub-agent that the workflow of this very thread is about to start.
+
+    A sub-agent gets them where the run itself has them. Then its cell took them once; a command with one
+    that the server does not know would fail the workflow's task, which Temporal tries again for ever. And
+    a replay sees the same.
+
+    Args:
+        input: Of the sub-agent.
+        plan: The part of the run's plan that it was given.
+    """
+    if AGENT in workflow.info().typed_search_attributes:
+        input.search_attributes = merged(input.search_attributes, attributes_of(plan, input.workflow))
 
 
 @dataclass

@@ -46,6 +46,8 @@ from orchestrator.dispatch.place_again import (
     PlacedStep,
     Places,
 )
+from orchestrator.dispatch.run_texts import details_of, sub_agent_summary
+from orchestrator.dispatch.search_attributes import add_to_sub_agent
 from orchestrator.errors import PayloadTooLargeError
 from orchestrator.fleet import RegionHealth
 from orchestrator.placement import Candidate, Dispatch, Plan, StepPlan
@@ -261,6 +263,7 @@ class PlacingOutbound(WorkflowOutboundInterceptor):
         if below is None:
             # unplanned: it runs at this home, under this run's rules
             input.headers = with_plan(input.headers, self._plan)
+            add_to_sub_agent(input, self._plan)
             return await super().start_child_workflow(input)
         narrowed = current_requirements()
         if narrowed is not None:
@@ -272,10 +275,11 @@ class PlacingOutbound(WorkflowOutboundInterceptor):
                 rule="residency",
             )
         input.task_queue = agents_queue(below.home)
-        input.headers = with_plan(
-            input.headers, self._plan.model_copy(update={"root": below, "homes": (), "excluded_homes": {}})
-        )
-        input.static_summary = input.static_summary or f"{input.workflow} → {below.home}"
+        plan = self._plan.model_copy(update={"root": below, "homes": (), "excluded_homes": {}})
+        input.headers = with_plan(input.headers, plan)
+        add_to_sub_agent(input, plan)
+        input.static_summary = input.static_summary or sub_agent_summary(below)
+        input.static_details = input.static_details or details_of(plan)
         return await super().start_child_workflow(input)
 
     def continue_as_new(self, input: ContinueAsNewInput) -> NoReturn:

@@ -6,6 +6,10 @@ from pathlib import Path
 
 import httpx
 import pytest
+from google.protobuf.duration_pb2 import Duration
+from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, RegisterNamespaceRequest
+from temporalio.client import Client
+from temporalio.service import RPCError
 
 from orchestrator import EdgeClient
 from orchestrator.dev.processes import Supervisor, free_ports
@@ -101,3 +105,29 @@ async def edge(topology: Topology, workers: dict[str, RegionWorker]) -> AsyncIte
     # no probes: on loopback all regions are equally near, and the tests are about what is planned
     async with await EdgeClient.connect(topology, application=application, watch=False) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+async def unregistered(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[CellServer]:
+    """A server on which nobody has run ``edgeward setup``."""
+    server = CellServer("bare", *free_ports(3), registered=False)
+    async with Supervisor(tmp_path_factory.mktemp("bare")) as supervisor:
+        await start_cell(server, supervisor)
+        yield server
+
+
+async def namespace(address: str, name: str) -> Client:
+    """Makes a namespace on a server, and a client of it."""
+    client = await Client.connect(address, namespace=name)
+    await client.workflow_service.register_namespace(
+        RegisterNamespaceRequest(namespace=name, workflow_execution_retention_period=Duration(seconds=86_400))
+    )
+    asked = DescribeNamespaceRequest(namespace=name)
+    async with asyncio.timeout(30):
+        while True:  # the parts of a server hear of it one after another
+            try:
+                await client.workflow_service.describe_namespace(asked)
+            except RPCError:
+                await asyncio.sleep(0.05)
+            else:
+                return client
