@@ -1,6 +1,7 @@
 """The faults: each of them breaks something real, and mends it."""
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -12,6 +13,8 @@ from bench.chaos.doubles import Mood
 from bench.chaos.fleet import Fleet, WorkerProcess
 from bench.chaos.places import CELL, CENTRAL, DUBLIN, FAR, FRANKFURT, HOME, PARIS, SERVER, WEST
 from orchestrator.dev.wan import Fault as NetworkFault
+
+FULL_WITHIN = timedelta(seconds=30)
 
 
 class Fault(Protocol):
@@ -160,7 +163,11 @@ class ClockJump:
 
 @dataclass(frozen=True)
 class FullDisk:
-    """A cell's database cannot grow: writing fails with "no space left on device"."""
+    """A cell's database cannot grow: writing fails with "no space left on device".
+
+    SQLite goes on for a while in the part of its log that it has already; the fault is there when the
+    server has said that a write failed.
+    """
 
     cell: str
     regions: frozenset[str] = frozenset()
@@ -172,6 +179,12 @@ class FullDisk:
     async def inflict(self, fleet: Fleet) -> None:
         assert fleet.disk is not None, "the fleet has no small disk"
         await asyncio.to_thread(fleet.disk.fill)
+        log_file = fleet.servers[self.cell].log_file
+        with contextlib.suppress(TimeoutError):  # then nothing needed more space, and the figures say so
+            async with asyncio.timeout(FULL_WITHIN.total_seconds()):
+                while "disk is full" not in log_file.read_text(errors="replace"):
+                    await asyncio.to_thread(fleet.disk.fill)  # what a checkpoint has freed meanwhile
+                    await asyncio.sleep(0.1)
 
     async def heal(self, fleet: Fleet) -> None:
         assert fleet.disk is not None

@@ -36,6 +36,8 @@ LASTS = timedelta(seconds=20)
 
 USERS = ((HOME, "EU"),)
 
+WARM_UP_S, LEAST_MEASURED_S = 5.0, 8.0
+
 AT_ONCE = 12
 """Users who wait while capacity is measured: enough for all slots."""
 
@@ -55,7 +57,8 @@ async def overload(fleet: Fleet, options: Options) -> Overloaded:
     for region in COUNTRY:
         await doubles.tell(fleet.services, region, times_slower=SLOWED)
     lasts_s = LASTS.total_seconds() * options.scale
-    capacity = await _capacity_per_s(fleet, max(3.0, lasts_s / 2))
+    await _capacity_per_s(fleet, WARM_UP_S)
+    capacity = await _capacity_per_s(fleet, max(LEAST_MEASURED_S, lasts_s / 2))
     orders = fresh_orders(round(TIMES * capacity * lasts_s))
     load = Load(
         fleet.client,
