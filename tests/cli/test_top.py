@@ -1,4 +1,4 @@
-"""``edgeward top`` as a user has it: on a terminal and a pipe, with a region that lives and one that is not."""
+"""``edgeward top`` as a user has it, on a terminal or a pipe: one region is up and one is down."""
 
 import asyncio
 import json
@@ -7,58 +7,14 @@ import pty
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from orchestrator.dev.processes import Supervisor, free_ports
-from orchestrator.dev.temporal_server import CellServer, start_cell
-from orchestrator.dev.topology_file import write_topology
-from orchestrator.geography import Coordinates
-from orchestrator.runtime import RegionWorker
-from orchestrator.topology import Cell, Region, Topology
 from tests.signals import interruptible
-from tests.trace.agents import application
 
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
 TOP = (sys.executable, "-m", "orchestrator.cli", "top")
-
-
-@pytest.fixture(scope="module")
-async def file(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Path]:
-    """A topology of two regions and cells, of which one is there."""
-    folder = tmp_path_factory.mktemp("top")
-    server = CellServer("here", *free_ports(3))
-    control, nobody = free_ports(2)
-    regions = (
-        Region(
-            name="away",
-            coordinates=Coordinates(1.3, 103.8),
-            country="SG",
-            cell="gone",
-            control=f"http://127.0.0.1:{nobody}",
-        ),
-        Region(
-            name="here",
-            coordinates=Coordinates(50.1, 8.7),
-            country="DE",
-            cell="here",
-            control=f"http://127.0.0.1:{control}",
-        ),
-    )
-    cells = (
-        Cell(name="gone", region="away", address=f"127.0.0.1:{nobody}"),
-        Cell(name="here", region="here", address=server.address, namespace="here"),
-    )
-    topology = Topology(cells=cells, regions=regions)
-    async with Supervisor(folder) as supervisor:
-        await start_cell(server, supervisor)
-        worker = RegionWorker(topology, "here", application, warm_up=False)
-        serving = asyncio.create_task(worker.serve())
-        yield write_topology(topology, folder / "topology.toml")
-        worker.stop()
-        await serving
 
 
 async def top(*arguments: str) -> subprocess.CompletedProcess[str]:
