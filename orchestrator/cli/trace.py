@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,6 +13,7 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 
 from orchestrator.cli.call_rows import call_rows
+from orchestrator.cli.files import check_writable, write_text
 from orchestrator.cli.options import (
     DEFAULT_FOLDER,
     FolderOption,
@@ -27,6 +29,7 @@ from orchestrator.errors import ConfigurationError, RunNotFoundError
 from orchestrator.placement import Candidate
 from orchestrator.topology import Cell, Topology
 from orchestrator.trace import PARTS, Pause, RunTrace, Slowest, StepTrace, find_run, regret_ms
+from orchestrator.trace.page import render_page
 
 WIDTH = 48
 """Characters of the waterfall."""
@@ -47,6 +50,12 @@ def trace(
     why: Annotated[
         str | None, typer.Option("--why", help="The receipt of one step: its candidates and what it cost.")
     ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            "--html", help="Write the run as one HTML file: chart, map and receipts.", metavar="FILE"
+        ),
+    ] = None,
     topology: TopologyOption = None,
     folder: FolderOption = DEFAULT_FOLDER,
     output: OutputOption = Output.TEXT,
@@ -55,16 +64,23 @@ def trace(
 
     Looks in every cell of the topology. A run that goes on shows what it waits for.
     """
-    run_to_end(_trace(topology_of(topology, folder), run, why, output))
+    if html is not None:
+        check_writable(html)
+    run_to_end(_trace(topology_of(topology, folder), run, why, html, output))
 
 
-async def _trace(topology: Topology, workflow_id: str, why: str | None, output: Output) -> None:
+async def _trace(
+    topology: Topology, workflow_id: str, why: str | None, html: Path | None, output: Output
+) -> None:
     found = await _found(topology, workflow_id)
+    if html is not None:
+        write_text(html, render_page(found, topology))
+        note(f"written: {html}")
     if why is not None:
         _explain(found, why, output)
     elif output is Output.JSON:
         data(found)
-    else:
+    elif html is None:
         _draw(found)
 
 
