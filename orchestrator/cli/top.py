@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import sys
 from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import AsyncExitStack, contextmanager
@@ -17,6 +16,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
+from orchestrator.cli.durations import duration_of
 from orchestrator.cli.options import (
     DEFAULT_FOLDER,
     FolderOption,
@@ -39,9 +39,6 @@ MOST_PROBES = 3
 """Failures in a row after which something counts as down: so often ``--once`` asks what fails."""
 
 SHORTEST = timedelta(milliseconds=200)
-
-_UNITS = {"ms": timedelta(milliseconds=1), "s": timedelta(seconds=1), "m": timedelta(minutes=1)}
-_DURATION = re.compile(r"(?P<number>\d+(\.\d+)?)(?P<unit>ms|s|m)?")
 
 
 class SortBy(StrEnum):
@@ -80,7 +77,7 @@ def top(
     # what changes is in the table; a line of a log would tear it
     configure_logging(level=logging.ERROR)
     known = topology_of(topology, folder)
-    run_to_end(_top(known, _duration(every), once, sort, _chosen(known, region), output))
+    run_to_end(_top(known, _interval(every), once, sort, _chosen(known, region), output))
 
 
 async def _top(
@@ -241,18 +238,13 @@ def _chosen(topology: Topology, names: list[str] | None) -> list[str]:
     return names or known
 
 
-def _duration(text: str) -> timedelta:
-    """What the user wrote as a time.
+def _interval(text: str) -> timedelta:
+    """How often it refreshes.
 
     Raises:
-        ConfigurationError: It is none, or too short to ask every region in it.
+        ConfigurationError: It is no duration, or too short to ask every region in it.
     """
-    found = _DURATION.fullmatch(text.strip())
-    if found is None:
-        raise ConfigurationError(f"--every {text!r} is no time; write 2s, 500ms or 1m")
-    every = float(found["number"]) * _UNITS[found["unit"] or "s"]
+    every = duration_of(text, "--every")
     if every < SHORTEST:
-        raise ConfigurationError(
-            f"--every {text!r} is too short; {SHORTEST / _UNITS['ms']:.0f}ms is the least"
-        )
+        raise ConfigurationError(f"--every {text!r} is too short; 200ms is the least")
     return every

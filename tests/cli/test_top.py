@@ -60,7 +60,7 @@ async def test_for_programs_it_is_one_object_and_filtered_and_sorted(file: Path)
     ("arguments", "told"),
     [
         (("--region", "nowhere"), "name one of away, here"),
-        (("--every", "soon"), "write 2s, 500ms or 1m"),
+        (("--every", "soon"), "write one like 500ms, 2s"),
         (("--every", "1ms"), "200ms is the least"),
     ],
 )
