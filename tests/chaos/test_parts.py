@@ -92,12 +92,15 @@ async def test_what_sees_the_disk_dies_with_a_harness_that_is_killed(tmp_path: P
         *(sys.executable, "-c", DIES, str(tmp_path)), stdout=asyncio.subprocess.PIPE, cwd=CHECKOUT
     )
     assert harness.stdout is not None
-    async with asyncio.timeout(60):
-        while not (line := await harness.stdout.readline()).startswith(b"pids"):
-            assert line, "the harness ended"
-        pids = [int(pid) for pid in line.split()[1:]]
+    try:
+        async with asyncio.timeout(60):
+            while not (line := await harness.stdout.readline()).startswith(b"pids"):
+                assert line, "the harness ended"
+    finally:
         harness.send_signal(signal.SIGKILL)
         await harness.wait()
+    pids = [int(pid) for pid in line.split()[1:]]
+    async with asyncio.timeout(30):
         while any(map(alive, pids)):
             await asyncio.sleep(0.01)
 
