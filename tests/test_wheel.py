@@ -60,6 +60,13 @@ def test_holds_every_module_of_the_library(wheel: Path) -> None:
     assert packed == modules
 
 
+def test_holds_what_the_page_of_a_run_is_made_of(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        packed = {name for name in archive.namelist() if "/page_assets/" in name}
+    folder = CHECKOUT / "orchestrator" / "trace" / "page_assets"
+    assert packed == {str(path.relative_to(CHECKOUT)) for path in folder.iterdir()}
+
+
 def test_is_imported_from_where_it_is_installed(installed: Path, tmp_path: Path) -> None:
     # a user's own packages of the application's names stand beside it
     for name in ("workflows", "activities", "worker"):

@@ -286,10 +286,11 @@
     chart.addEventListener("mousemove", (event, item) => tooltip(event, item?.mark.name === "step" ? about(item.datum) : null));
     element.addEventListener("mouseleave", (event) => { tooltip(event, null); chart.signal("pointer", null).runAsync(); });
   }
-  function look(begin, end) {
+  async function look(begin, end) {
     const width = Math.min(page.span_ms, Math.max(page.span_ms / 100_000, 0.05, end - begin));
     const from = Math.max(0, Math.min(begin, page.span_ms - width));
-    return chart.signal("domain", [from, from + width]).runAsync();
+    await chart.signal("domain", [from, from + width]).runAsync();
+    byId("zoomed").textContent = width < page.span_ms ? `${time(from)} to ${time(from + width)}` : "";
   }
   function zoom(factor) {
     const [begin, end] = chart.signal("domain");
