@@ -36,10 +36,12 @@ def sub_agent_summary(agent: AgentPlan) -> str:
 def details_of(plan: Plan) -> str:
     """Home and places of a run and why, a line each: Markdown.
 
+    Two lists: the UI shows them in half of its width, where tables and paragraphs read badly.
+
     Args:
         plan: Of the run; for a sub-agent the part that it was given.
     """
-    lines = [*_home(plan), "", *_parts(plan.root)]
+    lines = [*_home(plan), "", *_parts(plan)]
     taken: list[str] = []
     left_bytes = DETAILS_BYTES
     for line in lines:
@@ -53,37 +55,39 @@ def details_of(plan: Plan) -> str:
 
 def _home(plan: Plan) -> Iterator[str]:
     root = plan.root
-    yield (
-        f"**Home {root.home}** in cell {plan.cell} · residency {root.residency} · user in {plan.origin.label}"
-    )
+    cell = "" if plan.cell == root.home else f" · cell {plan.cell}"
+    yield f"- **home {root.home}**{cell} · residency {root.residency} · user in {plan.origin.label}"
     if plan.homes:
         first, *others = plan.homes
-        ranked = [f"{home.region} {_ms(home.latency_ms)}" for home in (first, *others[:2])]
-        yield ""
-        yield f"Predicted for the whole run: **{ranked[0]}**" + "".join(f" · {text}" for text in ranked[1:])
+        told = "".join(f" · from {home.region} {_ms(home.latency_ms)}" for home in others[:2])
+        yield f"- predicted **{_ms(first.latency_ms)}**{told}"
     if plan.excluded_homes:
-        yield ""
-        yield f"No home: {_excluded(plan.excluded_homes)}"
+        yield f"- excluded: {_excluded(plan.excluded_homes)}"
 
 
-def _parts(agent: AgentPlan) -> Iterator[str]:
-    for step in agent.steps.values():
+def _parts(plan: Plan) -> Iterator[str]:
+    for step in plan.root.steps.values():
         if step.expected_calls > 0:
-            yield f"- {_step(step)}"
-    for below in agent.handoffs.values():
+            yield f"- {_step(step, plan.excluded_homes)}"
+    for below in plan.root.handoffs.values():
         yield f"- sub-agent `{below.agent}` → **{below.home}**"
 
 
-def _step(step: StepPlan) -> str:
+def _step(step: StepPlan, told: Mapping[str, Exclusion]) -> str:
+    # what the same rule excludes for the whole run stands there once
+    excluded = {
+        region: exclusion
+        for region, exclusion in step.excluded.items()
+        if region not in told or told[region].rule != exclusion.rule
+    }
+    why = f" · excluded: {_excluded(excluded)}" if excluded else ""
     if not step.candidates:
-        return f"`{step.step}` has no place · excluded: {_excluded(step.excluded)}"
+        return f"`{step.step}` has no place{why}"
     chosen, *others = step.candidates
-    told = f"`{step.step}` → **{chosen.region}** · {chosen.dispatch} · {_ms(chosen.cost.predicted_ms)}"
+    line = f"`{step.step}` → **{chosen.region}** · {chosen.dispatch} · {_ms(chosen.cost.predicted_ms)}"
     if others:
-        told += f" · next best {others[0].region} {_ms(others[0].cost.predicted_ms)}"
-    if step.excluded:
-        told += f" · excluded: {_excluded(step.excluded)}"
-    return told
+        line += f" · in {others[0].region} {_ms(others[0].cost.predicted_ms)}"
+    return line + why
 
 
 def _excluded(excluded: Mapping[str, Exclusion]) -> str:
