@@ -1,4 +1,4 @@
-"""The names of task queues, in one place: ``<region>.agents`` and ``<region>.<kind>``.
+"""The names of task queues, in one place: ``<region>.agents``, ``<region>.homebound``, ``<region>.<kind>``.
 
 Region names hold no dot (see ``topology``), so a queue's name can be read back.
 """
@@ -9,15 +9,21 @@ import re
 from orchestrator.errors import ConfigurationError
 
 _AGENTS = "agents"
+_HOMEBOUND = "homebound"
 _KIND = re.compile(r"[a-z]([a-z0-9_-]{0,61}[a-z0-9])?")
 _QUEUE = re.compile(
     r"(?P<region>[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)\.(?P<kind>[a-z]([a-z0-9_-]{0,61}[a-z0-9])?)"
 )
 
 
-def agents_queue(region: str) -> str:
-    """The queue of the workflows that have their home in the region."""
-    return f"{region}.{_AGENTS}"
+def agents_queue(region: str, *, homebound: bool = False) -> str:
+    """The queue of the workflows that have their home in the region.
+
+    Args:
+        region: The home.
+        homebound: Whether no other region may stand in for the home: its workers alone poll this queue.
+    """
+    return f"{region}.{_HOMEBOUND if homebound else _AGENTS}"
 
 
 def step_queue(region: str, kind: str) -> str:
@@ -35,7 +41,7 @@ def checked_kind(kind: str) -> str:
     Raises:
         ConfigurationError: It cannot; the message says what would.
     """
-    if kind == _AGENTS:
+    if kind in (_AGENTS, _HOMEBOUND):
         raise ConfigurationError(
             f"a step has the kind {kind!r}, which names the queues of workflows; choose another, like 'tool'"
         )
@@ -62,4 +68,4 @@ def _parts(queue: str) -> tuple[str | None, str | None]:
     found = _QUEUE.fullmatch(queue)
     if found is None:
         return None, None
-    return found["region"], None if found["kind"] == _AGENTS else found["kind"]
+    return found["region"], None if found["kind"] in (_AGENTS, _HOMEBOUND) else found["kind"]

@@ -20,17 +20,18 @@ from temporalio.api.common.v1 import Payload
 from temporalio.client import Client, WithStartWorkflowOperation, WorkflowHandle, WorkflowUpdateFailedError
 from temporalio.common import RawValue, WorkflowIDConflictPolicy
 
-from orchestrator.dispatch import ANSWER_UPDATE, ELSEWHERE, early_answers, passes_raw_values, starting
+from orchestrator.dispatch import (
+    ANSWER_UPDATE,
+    ELSEWHERE,
+    TASK_TIMEOUT,
+    early_answers,
+    passes_raw_values,
+    starting,
+)
 from orchestrator.dispatch.tracing import invoking
 from orchestrator.placement import Plan
 from orchestrator.queues import agents_queue
 from orchestrator.temporal_seams import result_type
-
-TASK_TIMEOUT = timedelta(seconds=5)
-"""How long the home may hold a workflow task. A crashed home is noticed after it, so it is shorter
-than Temporal's 10 s; inline steps are shorter still, and longer ones extend it by themselves. Measured:
-the run of a killed home goes on after 5.0 s, with Temporal's 10 s after 10.0 (bench ``tuning``)."""
-
 
 EARLY_PATIENCE = timedelta(milliseconds=250)
 """An answer that is not here by then may be given in another process: its cell is asked, too."""
@@ -64,7 +65,7 @@ class Submission:
                 self.agent,
                 args=list(self.arguments),
                 id=self.workflow_id,
-                task_queue=agents_queue(self.plan.home),
+                task_queue=agents_queue(self.plan.home, homebound=self.plan.root.homebound),
                 task_timeout=TASK_TIMEOUT,
                 request_eager_start=self.beside_home,
             )
@@ -106,7 +107,7 @@ class Submission:
             self.agent,
             args=list(self.arguments),
             id=self.workflow_id,
-            task_queue=agents_queue(self.plan.home),
+            task_queue=agents_queue(self.plan.home, homebound=self.plan.root.homebound),
             task_timeout=TASK_TIMEOUT,
             id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
         )

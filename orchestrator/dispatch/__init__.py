@@ -19,6 +19,7 @@ from orchestrator.dispatch.payloads import LIMIT_BYTES, passes_raw_values
 from orchestrator.dispatch.plugin import EdgewardPlugin
 from orchestrator.dispatch.run_planner import RECEIPT_LIMIT, RunPlanner
 from orchestrator.dispatch.site import Publish, Site
+from orchestrator.dispatch.workflow_interceptor import TASK_TIMEOUT
 
 __all__ = [
     "ANSWER_UPDATE",
@@ -28,6 +29,7 @@ __all__ = [
     "HEDGE_ACTIVITY",
     "LIMIT_BYTES",
     "RECEIPT_LIMIT",
+    "TASK_TIMEOUT",
     "Assignment",
     "Build",
     "BuildStatus",

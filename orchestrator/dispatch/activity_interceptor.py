@@ -23,7 +23,7 @@ from orchestrator.dispatch.headers import Assignment
 from orchestrator.dispatch.hedging import HEDGE_ACTIVITY
 from orchestrator.dispatch.payloads import checked
 from orchestrator.dispatch.site import Publish, Site
-from orchestrator.errors import BackendError, EdgewardError, Recovery
+from orchestrator.errors import BackendError, EdgewardError, OfferMissingError, Recovery
 from orchestrator.queues import kind_of, region_of
 from orchestrator.streams import StreamPiece
 from orchestrator.timing import write_timing
@@ -79,6 +79,9 @@ class StepInbound(ActivityInboundInterceptor):
         except EdgewardError as error:
             log.warning("step.failed", step=info.activity_type, run=info.workflow_run_id, error=str(error))
             elsewhere = assignment is not None and assignment.elsewhere
+            if isinstance(error, OfferMissingError) and self._stands_in(assignment):
+                # the home has it: the step waits for the home, or goes to its next place
+                error.recovery = Recovery.ELSEWHERE if elsewhere else Recovery.RETRY_HERE
             raise _as_application_error(error, elsewhere=elsewhere) from error
         if self._site is not None:
             again = info.attempt > 1 and not info.is_local
@@ -90,6 +93,12 @@ class StepInbound(ActivityInboundInterceptor):
             if isinstance(result, RawValue):
                 write_timing(result.payload, timing)
         return result
+
+    def _stands_in(self, assignment: Assignment | None) -> bool:
+        """Whether the step is meant for another region, whose runs this one goes on with."""
+        return (
+            assignment is not None and self._site is not None and assignment.place != self._site.region.name
+        )
 
     def _refuse_wrong_region(self, assignment: Assignment, info: activity.Info) -> None:
         """Fails closed: a step that arrives where its run's data may not be is not run."""

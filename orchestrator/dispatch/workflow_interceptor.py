@@ -58,6 +58,11 @@ SUMMARY_FROM_MS = 20.0
 """Inline steps that are predicted to be shorter have no summary: one costs the SDK 0.2 ms, a tenth of what
 it takes for the whole step (bench ``overhead``)."""
 
+TASK_TIMEOUT = timedelta(seconds=3)
+"""How long a home may hold a workflow task. A crashed home is noticed after it, so it is shorter than
+Temporal's 10 s: runs of a killed home go on after this time (bench ``tuning``: 5.0 s with 5 s). Inline
+steps that take longer extend it by themselves."""
+
 HEDGE_ANSWERED_WITHIN = timedelta(seconds=5)
 """Whether a step may be hedged is a question to the home's own process."""
 
@@ -274,7 +279,8 @@ class PlacingOutbound(WorkflowOutboundInterceptor):
                 "declare the residency on the agent instead of a block",
                 rule="residency",
             )
-        input.task_queue = agents_queue(below.home)
+        input.task_queue = agents_queue(below.home, homebound=below.homebound)
+        input.task_timeout = input.task_timeout or TASK_TIMEOUT
         plan = self._plan.model_copy(update={"root": below, "homes": (), "excluded_homes": {}})
         input.headers = with_plan(input.headers, plan)
         add_to_sub_agent(input, plan)

@@ -105,6 +105,9 @@ class AgentPlan(_Value):
     home_jurisdictions: Names = frozenset()
     """Of the home, so that a block of the agent can narrow the residency without the topology."""
 
+    homebound: bool = False
+    """Whether a region that stands in for the home lies outside the residency: its runs wait for it."""
+
     residency: Residency
     """Of this agent: the run's, narrowed by its own. Workers apply it once more."""
 

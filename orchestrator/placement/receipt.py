@@ -97,6 +97,7 @@ class Receipts:
             agent=node.agent.name,
             home=region.name,
             home_jurisdictions=region.jurisdictions,
+            homebound=not all(map(node.residency.permits, self._search.topology.standbys(region))),
             residency=node.residency,
             steps=steps,
             without_place=node.agent.without_place,

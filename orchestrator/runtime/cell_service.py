@@ -61,7 +61,7 @@ OFFER_OF_KIND: dict[str, OfferKind] = {"model": "model", "vector": "collection",
 
 
 class CellService:
-    """A region's workers in one cell.
+    """A region's workers in one cell; or those with which it stands in for another one.
 
     Attributes:
         state: ``polling``, or why it is not.
@@ -81,6 +81,7 @@ class CellService:
         executor: ThreadPoolExecutor,
         cached_runs: int,
         build: Build | None = None,
+        stands_in_for: Region | None = None,
     ) -> None:
         self.cell = cell
         self.state = "connecting"
@@ -93,7 +94,8 @@ class CellService:
         self._runtime = runtime
         self._executor = executor
         self._cached_runs = cached_runs
-        self._deployment = build.of(site.region.name) if build is not None else None
+        self._stands_in_for = stands_in_for
+        self._deployment = build.of((stands_in_for or site.region).name) if build is not None else None
 
     async def serve(self, stopping: asyncio.Event, warm: asyncio.Event) -> None:
         """Polls until ``stopping`` is set, then drains. A cell that is away is tried again.
@@ -171,13 +173,26 @@ class CellService:
             ) from error
 
     def _workers(self, client: Client) -> list[Worker]:
-        region = self._site.region
-        steps = list(self._application.steps)
-        agents = Worker(
+        if self._stands_in_for is not None:
+            return [self._agents_worker(client, agents_queue(self._stands_in_for.name))]
+        region, steps = self._site.region, list(self._application.steps)
+        agents = [self._agents_worker(client, agents_queue(region.name))]
+        if self._topology.standbys(region):
+            agents.append(self._agents_worker(client, agents_queue(region.name, homebound=True)))
+        by_kind: dict[str, list[Callable[..., Any]]] = defaultdict(list)
+        for definition, function in zip(self._application.step_definitions, steps, strict=True):
+            by_kind[definition.kind].append(function)
+        return [
+            *agents,
+            *(self._step_worker(client, kind, functions) for kind, functions in by_kind.items()),
+        ]
+
+    def _agents_worker(self, client: Client, queue: str) -> Worker:
+        return Worker(
             client,
-            task_queue=agents_queue(region.name),
+            task_queue=queue,
             workflows=list(self._application.agents),
-            activities=[*steps, may_hedge],
+            activities=[*self._application.steps, may_hedge],
             activity_executor=self._executor,
             max_cached_workflows=self._cached_runs,
             workflow_task_poller_behavior=POLLERS,
@@ -185,10 +200,6 @@ class CellService:
             graceful_shutdown_timeout=DRAIN,
             deployment_config=self._deployment,
         )
-        by_kind: dict[str, list[Callable[..., Any]]] = defaultdict(list)
-        for definition, function in zip(self._application.step_definitions, steps, strict=True):
-            by_kind[definition.kind].append(function)
-        return [agents, *(self._step_worker(client, kind, functions) for kind, functions in by_kind.items())]
 
     def _step_worker(self, client: Client, kind: str, steps: Sequence[Callable[..., Any]]) -> Worker:
         return Worker(

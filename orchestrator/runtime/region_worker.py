@@ -20,11 +20,12 @@ from orchestrator.application import Application
 from orchestrator.backends import Backends
 from orchestrator.dispatch import Build, EdgewardPlugin, Site
 from orchestrator.errors import ConfigurationError
-from orchestrator.fleet import QueueStatus, StepTime, WorkerStatus
+from orchestrator.fleet import Fleet, QueueStatus, StepTime, WorkerStatus
 from orchestrator.fleet.status import Quantiles
 from orchestrator.runtime.cell_service import CellService, slots
 from orchestrator.runtime.control import control_app, serving
 from orchestrator.runtime.pieces import PieceBroker, piece_broker
+from orchestrator.runtime.standby import Standby
 from orchestrator.runtime.warm_up import warm_backends, warm_workflows
 from orchestrator.telemetry import flush_telemetry, start_telemetry
 from orchestrator.telemetry.names import WORKER_SERVICE
@@ -34,6 +35,9 @@ log = structlog.get_logger(__name__)
 
 HEARTBEAT = timedelta(seconds=5)
 """How often the cells hear from the worker (slots, status)."""
+
+STATES_EVERY = timedelta(seconds=1)
+"""How often runs are told what the probes of regions found."""
 
 CACHED_RUNS = 1000
 """Of each cell. An open run takes some 60 to 100 KiB of the worker's memory."""
@@ -87,6 +91,7 @@ class RegionWorker:
         self._warm = asyncio.Event()
         self._stopping = asyncio.Event()
         self._services: list[CellService] = []
+        self._standbys: list[Standby] = []
         self._site: Site | None = None
 
     def stop(self) -> None:
@@ -121,13 +126,16 @@ class RegionWorker:
             with ThreadPoolExecutor(max_workers=THREADS, thread_name_prefix="step") as executor:
                 runtime = Runtime(telemetry=TelemetryConfig(), worker_heartbeat_interval=HEARTBEAT)
                 self._services = list(self._cell_services(self._site, runtime, executor))
+                self._standbys = list(self._standing_by(self._site, runtime, executor))
                 log.info("worker.started", region=self.region.name, control=f"http://{self._host}:{port}")
                 warming = asyncio.create_task(self._get_warm(backends, runtime))
+                watching = asyncio.create_task(self._watch_regions(self._site))
                 try:
                     await self._serve_cells()
                 finally:
                     warming.cancel()
-                    await asyncio.gather(warming, return_exceptions=True)
+                    watching.cancel()
+                    await asyncio.gather(warming, watching, return_exceptions=True)
         await asyncio.to_thread(flush_telemetry)
         log.info("worker.stopped", region=self.region.name)
 
@@ -150,6 +158,8 @@ class RegionWorker:
             async with asyncio.TaskGroup() as group:
                 for service in self._services:
                     group.create_task(service.serve(self._stopping, self._warm))
+                for standby in self._standbys:
+                    group.create_task(standby.watch(self._stopping))
         except ExceptionGroup as failed:
             wrong = failed.subgroup(ConfigurationError)
             if wrong is None:
@@ -157,21 +167,53 @@ class RegionWorker:
             # the same in every cell: once is enough
             raise wrong.exceptions[0] from None
 
+    async def _watch_regions(self, site: Site) -> None:
+        """Keeps what the region's runs know of the places that they send their steps to."""
+        async with Fleet(self._topology, {}, viewpoint=self.region.name) as fleet:
+            while True:
+                states = fleet.view().region_states()
+                site.health.note_states({name: states[name] for name in states if name != self.region.name})
+                await asyncio.sleep(STATES_EVERY.total_seconds())
+
     def _cell_services(
         self, site: Site, runtime: Runtime, executor: ThreadPoolExecutor
     ) -> Iterator[CellService]:
-        for name in self._topology.served_cells(self.region):
-            cell = self._topology.cell(name)
-            yield CellService(
-                cell,
-                self._topology,
-                self._application,
-                site,
-                runtime=runtime,
-                executor=executor,
-                cached_runs=self._cached_runs,
-                build=self._build,
-            )
+        for cell in self._topology.served_cells(self.region):
+            yield self._cell_service(cell, site, runtime, executor)
+
+    def _standing_by(self, site: Site, runtime: Runtime, executor: ThreadPoolExecutor) -> Iterator[Standby]:
+        def services(home: Region) -> list[CellService]:
+            return [
+                self._cell_service(cell, site, runtime, executor, stands_in_for=home)
+                for cell in self._topology.served_cells(self.region)
+                if self._topology.is_served(cell, home)
+            ]
+
+        for home in self._topology.regions:
+            # only a control endpoint tells in seconds that a home is gone
+            if home.control is not None and self.region in self._topology.standbys(home):
+                yield Standby(home, services)
+
+    def _cell_service(
+        self,
+        cell: str,
+        site: Site,
+        runtime: Runtime,
+        executor: ThreadPoolExecutor,
+        *,
+        stands_in_for: Region | None = None,
+    ) -> CellService:
+        return CellService(
+            self._topology.cell(cell),
+            self._topology,
+            self._application,
+            site,
+            runtime=runtime,
+            executor=executor,
+            cached_runs=self._cached_runs,
+            build=self._build,
+            stands_in_for=stands_in_for,
+        )
 
     def status(self) -> WorkerStatus:
         """What the worker says of itself now."""
@@ -193,6 +235,10 @@ class RegionWorker:
             all_steps=overall
             and Quantiles(p50_ms=overall.p50_ms, p95_ms=overall.p95_ms, samples=overall.samples),
         )
+
+    def standing_in(self) -> list[str]:
+        """The homes whose runs it goes on with at this moment."""
+        return [standby.home.name for standby in self._standbys if standby.stands_in]
 
     def client(self, cell: str) -> Client | None:
         """The client with which a cell is polled; None while it is not (``EdgeClient(beside=...)``)."""

@@ -5,6 +5,7 @@ exists is consistent. Reading one from a file is ``orchestrator.topology.load``.
 """
 
 import re
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple, Self, cast
@@ -180,6 +181,10 @@ class Region(_Value):
     serves: tuple[Name, ...] = ()
     """The cells whose queues its workers poll. Default: every cell of the topology."""
 
+    standby: tuple[Name, ...] | None = None
+    """The regions whose workers go on with its runs while its own are gone. Default: the nearest one that
+    serves its cell. Runs whose residency does not permit all of them wait for their home instead."""
+
     offers: tuple[Offer, ...] = ()
     control: str | None = None
     """``http://host:port`` of its worker: health, probes and streams."""
@@ -339,6 +344,8 @@ class Topology(_Value):
                 _known(f"regions.{region.name}.serves", served, cells, "cell")
             if region.serves and region.cell not in region.serves:
                 raise ValueError(f"regions.{region.name}.serves: lacks its own cell {region.cell!r}; add it")
+            for standby in region.standby or ():
+                self._check_standby(region, standby)
         stores = {
             region.name: (region.store, region.jurisdictions) for region in self.regions if region.store
         }
@@ -351,6 +358,38 @@ class Topology(_Value):
             for end in (link.source, link.target):
                 _known(f"links {link.source} → {link.target}", end, regions, "region")
         return self
+
+    def _check_standby(self, region: Region, standby: str) -> None:
+        key = f"regions.{region.name}.standby"
+        names = {other.name for other in self.regions}
+        _known(key, standby, names, "region")
+        if standby == region.name:
+            raise ValueError(f"{key}: is the region itself; name another, or [] for none")
+        if not self.is_served(region.cell, self.region(standby)):
+            raise ValueError(
+                f"{key}: {standby!r} does not serve {region.name}'s cell {region.cell!r}; "
+                f"add the cell to regions.{standby}.serves, or name another region"
+            )
+
+    @cached_property
+    def _standbys(self) -> dict[str, tuple[Region, ...]]:
+        return {region.name: tuple(self._standing_by(region)) for region in self.regions}
+
+    def _standing_by(self, region: Region) -> Iterator[Region]:
+        if region.standby is not None:
+            yield from (self.region(name) for name in region.standby)
+            return
+        others = [
+            other
+            for other in self.regions
+            if other.name != region.name and self.is_served(region.cell, other)
+        ]
+        if others:
+            yield min(others, key=lambda other: (self.rtt_ms(region.name, other.name), other.name))
+
+    def standbys(self, region: Region) -> tuple[Region, ...]:
+        """The regions whose workers go on with this one's runs while its own are gone."""
+        return self._standbys[region.name]
 
     def region(self, name: str) -> Region:
         """The region of this name.
