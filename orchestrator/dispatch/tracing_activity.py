@@ -23,7 +23,7 @@ from orchestrator.dispatch.tracing_workflow import nanoseconds, step_attributes,
 from orchestrator.errors import ConfigurationError
 from orchestrator.queues import region_of
 from orchestrator.telemetry import names
-from orchestrator.telemetry.spans import NOWHERE, SpanWriter, step_context
+from orchestrator.telemetry.spans import NOWHERE, SpanWriter, step_context, step_span_id
 from orchestrator.telemetry.step_metrics import count_running, record_part, record_step
 
 log = structlog.get_logger(__name__)
@@ -106,12 +106,16 @@ class Attempt:
 
     def _inline_span(self, writer: SpanWriter) -> Span:
         """The step's own: the only span that it has."""
-        run = traced_run(self._info.workflow_run_id)
+        info = self._info
+        run = traced_run(info.workflow_run_id)
         attributes = self._attributes()
+        # its id stays random: a step that runs twice has two spans
+        if not writer.claim(step_span_id(info.workflow_run_id or "", f"{info.activity_id}/{info.attempt}")):
+            attributes[names.REPEATED] = True
         if run is not None:
-            attributes.update(run.placed(self._info.activity_type))
+            attributes.update(run.placed(info.activity_type))
         return writer.start(
-            f"{names.STEP_SPAN} {self._info.activity_type}",
+            f"{names.STEP_SPAN} {info.activity_type}",
             NOWHERE if run is None else run.position.context,
             attributes=attributes,
         )

@@ -148,6 +148,8 @@ STEP_PARTS: Final = ("queue wait", "delivery", "execution")
 QUEUE_WAIT_PART, DELIVERY_PART, EXECUTION_PART = STEP_PARTS
 RESIDENCY: Final = "edgeward.residency"
 ATTEMPT: Final = "edgeward.attempt"
+REPEATED: Final = "edgeward.repeated"
+"""Of an inline step that this process has run before: its run was let go before history had the result."""
 HEDGED: Final = "edgeward.hedged"
 OFFER: Final = "edgeward.offer"
 """The name under which a region offers a model, a collection or a tool."""

@@ -27,6 +27,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 from orchestrator.errors import ConfigurationError
 from orchestrator.telemetry import names
+from orchestrator.telemetry.discretion import DiscreetExporter
 
 log = structlog.get_logger(__name__)
 
@@ -104,7 +105,8 @@ def _set_tracer_provider(exporters: list[Any], resource: Resource) -> None:
     said = os.environ.get(variables.OTEL_BSP_SCHEDULE_DELAY)
     delay_ms = None if said else SPAN_DELAY / timedelta(milliseconds=1)
     for exporter in exporters:
-        provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=delay_ms))
+        discreet = DiscreetExporter(exporter)
+        provider.add_span_processor(BatchSpanProcessor(discreet, schedule_delay_millis=delay_ms))
     trace.set_tracer_provider(provider)
     _ours.append(provider)
 

@@ -90,7 +90,7 @@ class SpanWriter:
         return sampler.should_sample(parent, trace_id, name, attributes=attributes).decision.is_sampled()
 
     def claim(self, span_id: int) -> bool:
-        """Whether a span is to be emitted now; False if this process has done so.
+        """Whether this process has seen an id for the first time.
 
         A workflow task that failed is tried again, and its code runs once more without being a replay.
         """
