@@ -53,6 +53,7 @@ class View:
             },
             run_times=self._run_times(),
             rtt_ms=self._rtt_ms(),
+            cells_down=frozenset(cell for cell, state in self.cell_states().items() if state == "down"),
         )
 
     def region_states(self) -> dict[str, RegionState]:
@@ -69,6 +70,12 @@ class View:
     # -- states -------------------------------------------------------------------------------
 
     def _state(self, region: Region) -> RegionState:
+        state = self._probed_state(region)
+        cell = self.readings.cells.get(region.cell)
+        drained = cell is not None and region.name in cell.draining
+        return "draining" if drained and state != "down" else state
+
+    def _probed_state(self, region: Region) -> RegionState:
         if region.control is None:
             return self._state_without_control(region)
         control = self.readings.controls.get(region.name)

@@ -34,7 +34,7 @@ class Exclusion(_Value):
 
     rule: str
     """``residency``, ``needs``, ``down``, ``draining``, ``cell`` or ``inline``; of a home also
-    ``homes`` (not asked for), ``no place`` (of a step or sub-agent), ``latency bound``,
+    ``cell down``, ``homes`` (not asked for), ``no place`` (of a step or sub-agent), ``latency bound``,
     ``slower`` and ``dearer`` (out of the best one's reach, so not computed to the end)."""
 
     reason: str

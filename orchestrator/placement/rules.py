@@ -1,6 +1,6 @@
 """The hard rules: they delete candidates and are never weights.
 
-They are applied in one order: residency, needs, state, cell, inline. A region's exclusion
+They are applied in one order: residency, needs, state, cell down, cell, inline. A region's exclusion
 names the first rule that it breaks, and a set is emptied by the last rule that removed
 something from it.
 """
@@ -12,7 +12,18 @@ from orchestrator.placement.snapshot import Snapshot
 from orchestrator.requirements import Requirements, Residency
 from orchestrator.topology import Region, Topology
 
-ORDER = ("homes", "residency", "needs", "down", "draining", "cell", "inline", "no place", "latency bound")
+ORDER = (
+    "homes",
+    "residency",
+    "needs",
+    "down",
+    "draining",
+    "cell down",
+    "cell",
+    "inline",
+    "no place",
+    "latency bound",
+)
 """Of the rules, in the order in which they are applied."""
 
 SHOWN = 12
@@ -47,6 +58,7 @@ def exclude_home(
         _residency(region, residency)
         or _cell_residency(topology.region(topology.cell(cell).region), cell, residency)
         or exclude_by_state(region, snapshot)
+        or _cell_down(cell, snapshot)
         or exclude_by_cell(region, cell, topology)
     )
 
@@ -98,6 +110,12 @@ def _cell_residency(region: Region, cell: str, residency: Residency) -> Exclusio
         rule="residency",
         reason=f"its cell {cell} keeps the history in {region.name}, not in {residency}",
     )
+
+
+def _cell_down(cell: str, snapshot: Snapshot) -> Exclusion | None:
+    if cell not in snapshot.cells_down:
+        return None
+    return Exclusion(rule="cell down", reason=f"the server of its cell {cell} does not answer")
 
 
 def _needs(region: Region, requirements: Requirements) -> Exclusion | None:

@@ -49,6 +49,9 @@ class Snapshot:
     rtt_ms: Mapping[tuple[str, str], float] = field(default_factory=dict[tuple[str, str], float])
     """Probed, by a region and the region that it reached."""
 
+    cells_down: frozenset[str] = frozenset()
+    """Cells whose server does not answer: no run can start there."""
+
     def region(self, name: str) -> RegionReading:
         """The reading of this region; an unknown one if there is none."""
         return self.regions.get(name, _UNREAD)

@@ -152,8 +152,9 @@ def test_the_state_of_cells_is_told_for_what_decides_about_homes() -> None:
     for failure in range(3):
         dead = CellReading(liveness=dead.liveness.failed(NOON + failure * SECOND, "unavailable"))
     alive = CellReading(liveness=CellReading().liveness.answered(NOON))
-    states = view(Readings(cells={"east-cell": dead, "west-cell": alive}), NOON + 2 * SECOND).cell_states()
-    assert states == {"east-cell": "down", "west-cell": "up"}
+    seen = view(Readings(cells={"east-cell": dead, "west-cell": alive}), NOON + 2 * SECOND)
+    assert seen.cell_states() == {"east-cell": "down", "west-cell": "up"}
+    assert seen.snapshot().cells_down == {"east-cell"}
 
 
 # -- queues -----------------------------------------------------------------------------------

@@ -40,6 +40,9 @@ class World:
         reading = self.snapshot.regions.get(region.name)
         return reading is None or reading.state in ("up", "unknown")
 
+    def answers(self, cell: str) -> bool:
+        return cell not in self.snapshot.cells_down
+
     def serves(self, region: Region, cell: str) -> bool:
         return not region.serves or cell in region.serves
 
@@ -117,6 +120,7 @@ def ways_of_agent(
         world.permitted(region, *levels)
         and world.permitted(server, *levels)
         and world.works(region)
+        and world.answers(cell)
         and world.serves(region, cell)
     ):
         return []

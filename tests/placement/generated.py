@@ -98,6 +98,11 @@ snapshots = st.builds(
     regions=st.dictionaries(names, readings, max_size=3),
     run_times=st.dictionaries(st.tuples(st.sampled_from(STEPS), names), run_times, max_size=4),
     rtt_ms=st.dictionaries(ways, rtts_ms, max_size=6),
+    cells_down=st.one_of(
+        st.just(frozenset[str]()),
+        st.just(frozenset[str]()),
+        st.sets(names.map("c-{}".format), max_size=2).map(frozenset[str]),
+    ),
 )
 """They may know regions that the topology does not."""
 

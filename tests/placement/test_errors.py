@@ -32,6 +32,7 @@ def topology(*regions: Region, links: tuple[Link, ...] = ()) -> Topology:
     )
 
 
+US = frozenset({"us"})
 WORLD = topology(region("fra", "DE", "eu"), region("zrh", "CH", "eu"), region("iad", "US", "us", CHAT))
 
 
@@ -55,6 +56,7 @@ def states(**state: str) -> Snapshot:
         (AgentProfile("idle"), requirements(residency="JP"), Snapshot(), "idle", "residency"),
         (AgentProfile("idle"), requirements(residency="CH"), Snapshot(), "idle", "residency"),
         (AgentProfile("idle"), requirements(residency="DE"), states(fra="down"), "idle", "down"),
+        (AgentProfile("idle"), requirements(residency="US"), Snapshot(cells_down=US), "idle", "cell down"),
         (
             AgentProfile("idle"),
             requirements(objective=Objective(timedelta(milliseconds=1))),
@@ -96,6 +98,13 @@ def test_places_that_do_not_serve_the_cell() -> None:
     with pytest.raises(PlacementError, match="step answer has no place that serves cell eu") as caught:
         plan(answering(), LISBON, apart, homes=["fra"])
     assert (caught.value.step, caught.value.rule) == ("answer", "cell")
+
+
+def test_no_run_starts_in_a_cell_that_is_down() -> None:
+    kept = plan(answering(), LISBON, WORLD, Snapshot(cells_down=US))
+    assert kept.cell == "eu"
+    assert kept.root.steps["answer"].chosen.region == "iad", "its workers do the steps of other cells"
+    assert kept.excluded_homes["iad"].rule == "cell down"
 
 
 def test_inline_steps_have_to_find_everything_at_home() -> None:
