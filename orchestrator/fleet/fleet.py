@@ -15,6 +15,7 @@ from temporalio.client import Client
 
 from orchestrator.errors import ConfigurationError
 from orchestrator.fleet import probes
+from orchestrator.fleet.draining import draining_regions
 from orchestrator.fleet.readings import (
     CellReading,
     ControlEndpointReading,
@@ -209,7 +210,7 @@ class Fleet:
 
     async def _read_work(self, cell: str) -> bool:
         """Read a cell's workers and queues."""
-        await asyncio.gather(self._read_heartbeats(cell), self._read_queues(cell))
+        await asyncio.gather(self._read_heartbeats(cell), self._read_queues(cell), self._read_draining(cell))
         return False
 
     async def _read_heartbeats(self, cell: str) -> None:
@@ -223,6 +224,14 @@ class Fleet:
             _log.debug("fleet.workers_unread", cell=cell, reason=str(error))
         else:
             self._cells[cell] = self._cell(cell).listed(_now(), listed)
+
+    async def _read_draining(self, cell: str) -> None:
+        try:
+            draining = await draining_regions(self._clients[cell], self._deadline)
+        except probes.ProbeError as error:
+            _log.debug("fleet.draining_unread", cell=cell, reason=str(error))
+        else:
+            self._cells[cell] = replace(self._cell(cell), draining=draining)
 
     async def _read_queues(self, cell: str) -> None:
         """As many as the deadline allows, those that were not asked for longest first."""

@@ -56,7 +56,7 @@ async def cell_round_trips(client: Client, deadline: timedelta) -> list[float]:
         ProbeError: The cell does not answer in time.
     """
     rtts_ms: list[float] = []
-    async with _asking(deadline):
+    async with asking(deadline):
         for _ in range(CELL_ROUND_TRIPS):
             began = time.perf_counter()
             await client.workflow_service.get_system_info(GetSystemInfoRequest(), timeout=deadline)
@@ -73,7 +73,7 @@ async def heartbeats(client: Client, deadline: timedelta) -> list[Heartbeat]:
     """
     found: list[Heartbeat] = []
     token = b""
-    async with _asking(deadline):
+    async with asking(deadline):
         for _ in range(_MOST_PAGES):
             page = await client.workflow_service.list_workers(
                 ListWorkersRequest(namespace=client.namespace, page_size=_PAGE, next_page_token=token),
@@ -94,7 +94,7 @@ async def queue_statistics(client: Client, queue: str, deadline: timedelta) -> Q
         UnsupportedError: The server does not permit it.
         ProbeError: The cell does not answer in time.
     """
-    async with _asking(deadline):
+    async with asking(deadline):
         found = await client.workflow_service.describe_task_queue(
             DescribeTaskQueueRequest(
                 namespace=client.namespace,
@@ -162,7 +162,8 @@ def _http_reason(error: httpx.HTTPError) -> str:
 
 
 @asynccontextmanager
-async def _asking(deadline: timedelta) -> AsyncGenerator[None]:
+async def asking(deadline: timedelta) -> AsyncGenerator[None]:
+    """Asks a cell in this block: what can go wrong becomes a ``ProbeError``."""
     try:
         async with asyncio.timeout(deadline.total_seconds()):
             yield

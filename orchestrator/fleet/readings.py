@@ -180,6 +180,9 @@ class CellReading:
     listed_at: datetime | None = None
     """When it last listed its workers. None: never, as of servers that cannot."""
 
+    draining: frozenset[str] = frozenset()
+    """Regions of this cell that an operator has drained. It stays until the cell says otherwise."""
+
     def listed(self, at: datetime, heartbeats: Iterable[Heartbeat]) -> CellReading:
         """After its workers were listed."""
         dated = {beat.worker: beat.following(self.heartbeats.get(beat.worker)) for beat in heartbeats}

@@ -19,6 +19,7 @@ from temporalio.worker import PollerBehaviorAutoscaling, Worker
 from orchestrator.application import Application
 from orchestrator.dispatch import HEARTBEAT_THROTTLE, Build, EdgewardPlugin, Site, connect_cell, may_hedge
 from orchestrator.errors import ConfigurationError
+from orchestrator.fleet.draining import draining_regions
 from orchestrator.fleet.probes import ProbeError, cell_round_trips, queue_statistics
 from orchestrator.queues import agents_queue, step_queue
 from orchestrator.runtime.warm_up import warm_types
@@ -53,7 +54,7 @@ RETRY_S = 2.0
 POLLED_S = 0.01
 """Pause between two questions whether a queue is polled."""
 
-PROBE_S = 5.0
+PROBE_S = 2.0
 PROBE_DEADLINE = timedelta(seconds=2)
 
 OFFER_OF_KIND: dict[str, OfferKind] = {"model": "model", "vector": "collection", "tool": "tool"}
@@ -68,6 +69,7 @@ class CellService:
         tried: Whether it has polled the cell, or found it away.
         rtt_ms: From here to the cell's server; None until it was measured.
         client: The cell's client while its queues are polled.
+        draining: The regions that an operator has drained, as the cell keeps it.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class CellService:
         self.tried = False
         self.rtt_ms: float | None = None
         self.client: Client | None = None
+        self.draining: frozenset[str] = frozenset()
         self._topology = topology
         self._application = application
         self._site = site
@@ -220,6 +223,8 @@ class CellService:
                 self.rtt_ms = min(await cell_round_trips(client, PROBE_DEADLINE))
             except ProbeError:
                 self.rtt_ms = None
+            with contextlib.suppress(ProbeError):
+                self.draining = await draining_regions(client, PROBE_DEADLINE)
             await asyncio.sleep(PROBE_S)
 
 

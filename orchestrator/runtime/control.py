@@ -29,7 +29,7 @@ def control_app(
     status: Callable[[], WorkerStatus],
     cells: Callable[[], Mapping[str, str]],
     pieces: PieceBroker,
-    started: Callable[[], bool] = lambda: True,
+    ready: Callable[[], bool] = lambda: True,
 ) -> Starlette:
     """The HTTP application.
 
@@ -41,7 +41,7 @@ def control_app(
     Args:
         status: The worker's status now.
         cells: State of each served cell: ``polling``, or why it is not.
-        started: Whether the worker is warm and has tried every cell.
+        ready: Whether the worker is warm, has tried every cell and is not stopping.
         pieces: Of the runs whose steps run in the region.
     """
 
@@ -50,9 +50,8 @@ def control_app(
 
     async def readyz(request: Request) -> Response:
         now, states = status(), dict(cells())
-        ready = started() and now.state == "up" and "polling" in states.values()
         body = {"region": now.region, "state": now.state, "cells": states}
-        return JSONResponse(body, status_code=200 if ready else 503)
+        return JSONResponse(body, status_code=200 if ready() and "polling" in states.values() else 503)
 
     async def describe(request: Request) -> Response:
         return Response(status().model_dump_json(), media_type="application/json")

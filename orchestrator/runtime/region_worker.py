@@ -140,7 +140,7 @@ class RegionWorker:
         log.info("worker.stopped", region=self.region.name)
 
     def _control(self, pieces: PieceBroker) -> Starlette:
-        return control_app(status=self.status, cells=self.cells, pieces=pieces, started=self._started)
+        return control_app(status=self.status, cells=self.cells, pieces=pieces, ready=self._ready)
 
     async def _get_warm(self, backends: Backends, runtime: Runtime) -> None:
         try:
@@ -150,8 +150,9 @@ class RegionWorker:
         finally:
             self._warm.set()
 
-    def _started(self) -> bool:
-        return self._warm.is_set() and all(service.tried for service in self._services)
+    def _ready(self) -> bool:
+        started = self._warm.is_set() and all(service.tried for service in self._services)
+        return started and not self._stopping.is_set()
 
     async def _serve_cells(self) -> None:
         try:
@@ -224,7 +225,7 @@ class RegionWorker:
         overall = site.times.all_steps(self.region.name) if site else None
         return WorkerStatus(
             region=self.region.name,
-            state="draining" if self._stopping.is_set() else "up",
+            state="draining" if self._stopping.is_set() or self._is_drained() else "up",
             queues={kind: QueueStatus(slots=slots(self.region, kind), busy=busy[kind]) for kind in kinds},
             rtt_ms={
                 service.cell.region: service.rtt_ms
@@ -235,6 +236,15 @@ class RegionWorker:
             all_steps=overall
             and Quantiles(p50_ms=overall.p50_ms, p95_ms=overall.p95_ms, samples=overall.samples),
         )
+
+    def _is_drained(self) -> bool:
+        """Whether an operator has drained the region. It goes on with what it gets."""
+        own = (service for service in self._services if service.cell.name == self.region.cell)
+        return any(self.region.name in service.draining for service in own)
+
+    def away(self) -> dict[str, str]:
+        """The regions to which its runs send no steps while others can do them, and why."""
+        return self._site.health.troubled() if self._site else {}
 
     def standing_in(self) -> list[str]:
         """The homes whose runs it goes on with at this moment."""

@@ -45,4 +45,26 @@ class Waiting:
         return True
 
 
+@agent(steps={where: 1})
+class Staying:
+    """The same without what only some regions offer."""
+
+    def __init__(self) -> None:
+        self._told = False
+
+    @workflow.run
+    async def run(self) -> str:
+        await workflow.wait_condition(lambda: self._told)
+        return await call(where)
+
+    @workflow.signal
+    def go_on(self) -> None:
+        self._told = True
+
+    @workflow.query
+    def begun(self) -> bool:
+        return True
+
+
+undemanding = Application(agents=[Staying], steps=[where])
 application = Application(agents=[Waiting], steps=[where, ask])
