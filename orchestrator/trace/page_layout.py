@@ -33,6 +33,9 @@ LANE_PADDING = 9.0
 LEAST_LANE = 44.0
 """Pixels that a lane takes at the least: its name and country."""
 
+LEAST_PAUSE_MS = 0.1
+"""Shorter pauses are left out: nobody waited, and their names would hide those of steps."""
+
 CALL_INSET = 3.0
 """Pixels of a step's body that are seen above and below its calls."""
 
@@ -166,7 +169,8 @@ def _items(
 
     yield item("agent", agent, agent.agent, lane, agent.resumed_at or agent.ended_at)
     for pause in agent.pauses:
-        yield item("pause", pause, pause.name, lane, pause.ended_at)
+        if pause.wall_ms is None or pause.wall_ms >= LEAST_PAUSE_MS:
+            yield item("pause", pause, pause.name, lane, pause.ended_at)
     for step in agent.steps:
         yield item("step", step, step.step, step.ran_in or step.place or NOWHERE, step.ended_at)
     for below in agent.sub_agents:
