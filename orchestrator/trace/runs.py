@@ -147,9 +147,10 @@ def _conditions(wanted: RunFilter, registered: bool, now: datetime) -> Iterator[
         yield "ParentWorkflowId IS NULL"
     if wanted.agent is not None:
         # an ordinary run has no attribute, nor has one from before they were registered
-        yield _either(registered, AGENT.name, wanted.agent, "WorkflowType", wanted.agent)
+        yield _either(registered, AGENT.name, wanted.agent, "WorkflowType", [wanted.agent])
     if wanted.home is not None:
-        yield _either(registered, HOME.name, wanted.home, "TaskQueue", agents_queue(wanted.home))
+        queues = [agents_queue(wanted.home, homebound=bound) for bound in (False, True)]
+        yield _either(registered, HOME.name, wanted.home, "TaskQueue", queues)
     if wanted.place is not None:
         yield f"{PLACES.name} = {_quoted(wanted.place)}"
     if wanted.status is not None:
@@ -166,8 +167,8 @@ def _conditions(wanted: RunFilter, registered: bool, now: datetime) -> Iterator[
         yield f'StartTime >= "{_moment(wanted.since)}"'
 
 
-def _either(registered: bool, attribute: str, value: str, other: str, others_value: str) -> str:
-    known = f"{other} = {_quoted(others_value)}"
+def _either(registered: bool, attribute: str, value: str, other: str, values: Iterable[str]) -> str:
+    known = f"{other} IN ({', '.join(map(_quoted, values))})"
     return f"({attribute} = {_quoted(value)} OR {known})" if registered else known
 
 
@@ -194,7 +195,7 @@ def listed(found: WorkflowExecution, cell: str) -> ListedRun:
         agent=known.get(AGENT) or found.workflow_type,
         status=(found.status.name if found.status else "unknown").lower(),
         home=known.get(HOME) or of_queue,
-        places=tuple(known.get(PLACES) or ()),
+        places=tuple(sorted(known.get(PLACES) or ())),
         residency=known.get(RESIDENCY),
         started_at=found.start_time,
         ended_at=found.close_time,
