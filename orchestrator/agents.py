@@ -17,7 +17,15 @@ import temporalio.workflow
 from temporalio.common import RetryPolicy
 
 from orchestrator.errors import ConfigurationError
-from orchestrator.placement import AgentProfile, DispatchChoice, Handoff, RunTime, StepProfile, WithoutPlace
+from orchestrator.placement import (
+    AgentProfile,
+    DispatchChoice,
+    Handoff,
+    OnCellLoss,
+    RunTime,
+    StepProfile,
+    WithoutPlace,
+)
 from orchestrator.queues import checked_kind
 from orchestrator.requirements import Needs, Objective, Requirements, ResidencyLike, requirements
 from orchestrator.temporal_seams import activity_name, workflow_class, workflow_name
@@ -79,6 +87,7 @@ class AgentDefinition:
         default_factory=dict[str, tuple["AgentDefinition", float]]
     )
     without_place: WithoutPlace = "wait"
+    on_cell_loss: OnCellLoss = "wait"
 
     def profile(self, known_steps: Iterable[StepDefinition] = ()) -> AgentProfile:
         """The agent as the planner sees it.
@@ -174,6 +183,7 @@ def agent(
     steps: Mapping[Callable[..., Any], float] | None = None,
     handoffs: Mapping[type, float] | None = None,
     without_place: WithoutPlace = "wait",
+    on_cell_loss: OnCellLoss = "wait",
     name: str | None = None,
     sandboxed: bool = True,
 ) -> Callable[[ClassT], ClassT]:
@@ -188,6 +198,10 @@ def agent(
         without_place: What a run does while no place of a step can do it. ``wait``: it tries them
             again, less and less often, up to the run's own deadline. ``fail``: it fails with a
             ``PlacementError`` once all have been tried.
+        on_cell_loss: What becomes of a run whose cell no longer answers. ``wait``: it goes on when the
+            cell is back. ``restart``: the client that waits for it starts it again, from its beginning,
+            in another cell: for agents whose steps may be repeated, or have their effects under
+            ``current_step().idempotency_key``. Its sub-agents go with it, whatever they declare.
         name: The workflow's name; default: the class's.
         sandboxed: Whether Temporal's sandbox watches over its determinism at run time. Without
             it a run of five steps is faster by about ten milliseconds, and only replay tests
@@ -209,6 +223,7 @@ def agent(
             steps=None if steps is None else _declared_steps(cls, steps),
             handoffs=_declared_handoffs(cls, handoffs or {}),
             without_place=without_place,
+            on_cell_loss=on_cell_loss,
         )
         setattr(cls, _AGENT, definition)
         return cls

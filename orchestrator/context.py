@@ -36,13 +36,20 @@ class StepContext:
     stopwatch: Stopwatch = field(default_factory=Stopwatch, compare=False, repr=False)
     """Measures this attempt."""
 
+    key: str | None = None
+    """Its idempotency key, where its run may be restarted in another cell."""
+
     ends_at: float | None = None
     """When the step's timeout ends this attempt, on the clock of ``time.monotonic``, in seconds."""
 
     @property
     def idempotency_key(self) -> str:
-        """The same for every attempt of this step, also after a crash: run id and sequence."""
-        return f"{self.run_id}/{self.sequence or self.activity_id}"
+        """The same for every attempt of this step, also after a crash: run id and sequence.
+
+        Of a run that may be restarted in another cell (``@agent(on_cell_loss="restart")``): the run's own
+        key, the step and a digest of its arguments, so that it is the same in the restarted run.
+        """
+        return self.key or f"{self.run_id}/{self.sequence or self.activity_id}"
 
 
 _current: ContextVar[StepContext | None] = ContextVar("edgeward_step", default=None)

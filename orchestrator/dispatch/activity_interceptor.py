@@ -126,6 +126,7 @@ class StepInbound(ActivityInboundInterceptor):
             step=info.activity_type,
             activity_id=info.activity_id,
             sequence=assignment.sequence if assignment else 0,
+            key=assignment.key if assignment else None,
             attempt=info.attempt,
             region=region,
             dispatch="inline" if info.is_local else "queue",

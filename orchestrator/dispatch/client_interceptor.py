@@ -22,6 +22,7 @@ from temporalio.converter import PayloadConverter
 from temporalio.service import RPCError
 
 from orchestrator.dispatch.headers import plan_of, with_plan
+from orchestrator.dispatch.lineage import Lineage, with_lineage, with_memo
 from orchestrator.dispatch.payloads import checked
 from orchestrator.dispatch.run_texts import details_of, summary_of
 from orchestrator.dispatch.search_attributes import AttributesOfStarts
@@ -35,13 +36,13 @@ PlanRun = Callable[[str, str], Plan | None]
 HasStore = Callable[[str], bool]
 """Given a region's name: whether it has a store for what is large."""
 
-_starting: ContextVar[Plan | None] = ContextVar("edgeward_starting", default=None)
+_starting: ContextVar[tuple[Plan, Lineage | None] | None] = ContextVar("edgeward_starting", default=None)
 
 
 @contextmanager
-def starting(plan: Plan) -> Generator[None]:
-    """The run that is started in this block has this plan."""
-    token = _starting.set(plan)
+def starting(plan: Plan, lineage: Lineage | None = None) -> Generator[None]:
+    """The run that is started in this block has this plan; and this lineage, if it may be restarted."""
+    token = _starting.set((plan, lineage))
     try:
         yield
     finally:
@@ -128,9 +129,16 @@ class PlanningOutbound(OutboundInterceptor):
             yield
 
     def _planned(self, input: StartWorkflowInput | UpdateWithStartStartWorkflowInput) -> Plan | None:
-        plan = _starting.get() or self._plan_run(input.workflow, input.task_queue)
+        given = _starting.get()
+        if given is None:
+            plan, lineage = self._plan_run(input.workflow, input.task_queue), None
+        else:
+            plan, lineage = given
         if plan is None:
             return None
+        if lineage is not None:
+            input.headers = with_lineage(input.headers, lineage)
+            input.memo = with_memo(input.memo, lineage)
         input.headers = with_plan(input.headers, plan)
         self._attributes.add(input, plan)
         input.static_summary = input.static_summary or summary_of(plan)

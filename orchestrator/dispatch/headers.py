@@ -57,6 +57,9 @@ class Assignment(BaseModel):
     sequence: int
     """Number of the step in its run, from 1, in the order of the agent's calls."""
 
+    key: str | None = None
+    """Its idempotency key, where its run may be restarted in another cell; else of Temporal's run id."""
+
     root_workflow_id: str
     """The run that the user started: pieces of text are published under it."""
 

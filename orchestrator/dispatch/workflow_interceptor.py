@@ -38,6 +38,7 @@ from orchestrator.dispatch.headers import (
     with_plan,
 )
 from orchestrator.dispatch.hedging import HEDGE_ACTIVITY, hedge_budget
+from orchestrator.dispatch.lineage import CallKeys, lineage_of, with_lineage, with_memo
 from orchestrator.dispatch.payloads import checked
 from orchestrator.dispatch.place_again import (
     HEARTBEAT_TIMEOUT,
@@ -118,6 +119,13 @@ class PlacingOutbound(WorkflowOutboundInterceptor):
         self.health = health
         self._stored = stored
         self._sequence = 0
+        self._key: str | None = None
+        """Of the call that is being started, in a run that may be restarted."""
+
+    @cached_property
+    def _keys(self) -> CallKeys | None:
+        lineage = lineage_of(workflow.info().headers)
+        return None if lineage is None else CallKeys(lineage, workflow.payload_converter())
 
     @cached_property
     def _plan(self) -> Plan | None:
@@ -133,6 +141,7 @@ class PlacingOutbound(WorkflowOutboundInterceptor):
         if self._plan is None:
             return super().start_activity(input)
         input.activity_id = self._next_id(input.activity_id)
+        self._key = self._keys.next(input.activity, input.args) if self._keys else None
         if input.task_queue is not None:
             # the author's decision: it stays, and the step still gets its idempotency key
             input.headers = with_assignment(input.headers, self._assignment(self._plan))
@@ -227,6 +236,7 @@ class PlacingOutbound(WorkflowOutboundInterceptor):
         if self._plan is not None:
             # the author's decision as well
             input.activity_id = self._next_id(input.activity_id)
+            self._key = self._keys.next(input.activity, input.args) if self._keys else None
             assignment = self._assignment(self._plan, place=self._plan.home, dispatch="inline")
             return self._start_inline(input, assignment)
         return super().start_local_activity(input)
@@ -264,6 +274,10 @@ class PlacingOutbound(WorkflowOutboundInterceptor):
         if self._plan is None or input.task_queue is not None:
             return await super().start_child_workflow(input)
         input.args = _checked(input.args, f"input of sub-agent {input.workflow}", stored=self._stored)
+        if self._keys is not None:
+            lineage = self._keys.lineage.below(self._keys.next(input.workflow, input.args))
+            input.headers = with_lineage(input.headers, lineage)
+            input.memo = with_memo(input.memo, lineage)
         below = self._plan.root.handoffs.get(input.workflow)
         if below is None:
             # unplanned: it runs at this home, under this run's rules
@@ -292,6 +306,8 @@ class PlacingOutbound(WorkflowOutboundInterceptor):
         """See base class."""
         if self._plan is not None and input.task_queue is None:
             input.headers = with_plan(input.headers or {}, self._plan)
+            if self._keys is not None:
+                input.headers = with_lineage(input.headers, self._keys.lineage.went_on())
         super().continue_as_new(input)
 
     def _next_id(self, chosen: str | None) -> str:
@@ -313,6 +329,7 @@ class PlacingOutbound(WorkflowOutboundInterceptor):
         info = workflow.info()
         return Assignment(
             sequence=self._sequence,
+            key=self._key,
             root_workflow_id=info.root.workflow_id if info.root else info.workflow_id,
             place=place,
             dispatch=dispatch,

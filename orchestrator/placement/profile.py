@@ -14,6 +14,9 @@ DispatchChoice = Literal["auto", "inline", "queue"]
 """What an author may say about it."""
 
 
+OnCellLoss = Literal["wait", "restart"]
+"""What becomes of a run that a cell had accepted which no longer answers."""
+
 WithoutPlace = Literal["wait", "fail"]
 """What a run does while no place of a step can do it: wait for one to come back, or fail."""
 
