@@ -159,13 +159,21 @@ class ChosenIds(IdGenerator):
 
 def span_writer() -> SpanWriter | None:
     """Of the global tracer provider; None where there is none, or one that takes no ids."""
+    global _current
     provider = trace.get_tracer_provider()
+    if provider is not _current[0]:
+        _current = (provider, _writer_of(provider))
+    return _current[1]
+
+
+_current: tuple[object, SpanWriter | None] = (None, None)
+"""The provider that was asked last, and its writer."""
+
+
+def _writer_of(provider: trace.TracerProvider) -> SpanWriter | None:
     if isinstance(provider, trace.ProxyTracerProvider | trace.NoOpTracerProvider):
         return None
     if not isinstance(provider, TracerProvider):
-        if id(provider) in _foreign:
-            return None
-        _foreign.add(id(provider))
         log.warning(
             "telemetry.foreign_provider",
             provider=type(provider).__name__,
@@ -173,20 +181,7 @@ def span_writer() -> SpanWriter | None:
         )
         return None
     tracer = provider.get_tracer(names.INSTRUMENTATION_SCOPE)
-    return _writer_of(tracer) if isinstance(tracer, Tracer) else None
-
-
-_writers: dict[int, SpanWriter] = {}
-_foreign: set[int] = set()
-"""Providers that were complained of."""
-
-
-def _writer_of(tracer: Tracer) -> SpanWriter:
-    # a provider keeps its tracers for ever, so an id stays its tracer's
-    writer = _writers.get(id(tracer))
-    if writer is None:
-        writer = _writers[id(tracer)] = SpanWriter(tracer)
-    return writer
+    return SpanWriter(tracer) if isinstance(tracer, Tracer) else None
 
 
 def context_of(trace_id: int, span_id: int, *, sampled: bool, like: SpanContext | None = None) -> Context:
