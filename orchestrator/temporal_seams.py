@@ -5,14 +5,20 @@ SDK's own ``Worker`` and ``Client`` read.
 """
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any, cast
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import timedelta
+from functools import partial
+from typing import Any, TypeAlias, cast
 
 import temporalio.activity
 import temporalio.workflow
 from temporalio.client import StartWorkflowUpdateWithStartInput
+from temporalio.service import ServiceClient
 
 from orchestrator.errors import ConfigurationError
+
+OneTry: TypeAlias = Callable[[timedelta | None], Awaitable[Any]]
+"""Makes one try of a call, within a time if there is one."""
 
 
 def activity_name(function: Callable[..., Any]) -> str | None:
@@ -65,6 +71,54 @@ def result_type(run: Callable[..., Any]) -> Any:
 def activity_id_of(handle: temporalio.workflow.ActivityHandle[Any], chosen: str | None) -> str:
     """The id of an activity that was just scheduled: the one that was chosen, or the SDK's own count."""
     return chosen or str(getattr(handle, "_seq", ""))
+
+
+class WatchedCalls(ServiceClient):
+    """Another service client, which lets somebody decide how a call is tried again.
+
+    The SDK tries for ten seconds and tells only how the last try failed, so that nobody knows whether
+    the server has taken one of them.
+
+    Args:
+        inner: The one that makes the calls.
+        around: Given the call's name and what makes one try of it within a time, makes the call. None
+            where the call is none of its business.
+    """
+
+    def __init__(
+        self,
+        inner: ServiceClient,
+        around: Callable[[str], Callable[[OneTry], Awaitable[Any]] | None],
+    ) -> None:
+        super().__init__(inner.config)
+        self._inner = inner
+        self._around = around
+
+    @property
+    def worker_service_client(self) -> Any:
+        """See base class."""
+        return self._inner.worker_service_client
+
+    def update_rpc_metadata(self, metadata: Mapping[str, str | bytes]) -> None:
+        """See base class."""
+        self._inner.update_rpc_metadata(metadata)
+
+    def update_api_key(self, api_key: str | None) -> None:
+        """See base class."""
+        self._inner.update_api_key(api_key)
+
+    async def _rpc_call(
+        self, rpc: str, req: Any, resp_type: Any, *, retry: bool, timeout: timedelta | None, **options: Any
+    ) -> Any:
+        call = partial(self._inner._rpc_call, rpc, req, resp_type, **options)  # pyright: ignore[reportPrivateUsage] -- see module
+        around = self._around(rpc)
+        if around is None:
+            return await call(retry=retry, timeout=timeout)
+
+        async def one_try(within: timedelta | None) -> Any:
+            return await call(retry=False, timeout=timeout if within is None else within)
+
+        return await around(one_try)
 
 
 class StartErrors:

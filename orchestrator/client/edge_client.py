@@ -8,21 +8,26 @@ import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar, cast, overload
 
 import httpx
 from temporalio.api.workflowservice.v1 import GetSystemInfoRequest
-from temporalio.client import Client, Plugin, WorkflowHandle
+from temporalio.client import Client, Plugin
 from temporalio.service import RPCError
 
 from orchestrator.agents import AgentDefinition, agent_definition
 from orchestrator.application import Application
+from orchestrator.client.cell_watch import CellWatch
+from orchestrator.client.follower import Follow, Follower
+from orchestrator.client.originals import Originals
 from orchestrator.client.run import EdgeRun
+from orchestrator.client.starts import StartTries
 from orchestrator.client.stream import stream_client
 from orchestrator.client.submission import Submission
-from orchestrator.dispatch import RECEIPT_LIMIT, EdgewardPlugin, RunPlanner, connect_cell
-from orchestrator.errors import CellUnavailableError, ConfigurationError
+from orchestrator.dispatch import RECEIPT_LIMIT, EdgewardPlugin, Lineage, RunPlanner, connect_cell
+from orchestrator.errors import ConfigurationError
 from orchestrator.fleet import Fleet
 from orchestrator.geography import Origin
 from orchestrator.placement import IN_ONE_REQUEST, START_THEN_RESULT, Plan, Snapshot
@@ -72,6 +77,7 @@ class EdgeClient:
         http: httpx.AsyncClient,
         resources: AsyncExitStack,
         fleet: Fleet | None,
+        watch: CellWatch,
         beside: HomeWorker | None = None,
     ) -> None:
         self.topology = topology
@@ -81,6 +87,8 @@ class EdgeClient:
         self._http = http
         self._resources = resources
         self._beside = beside
+        self._watch = watch
+        self._originals = Originals(cells, watch)
         self._submitted: set[asyncio.Task[Any]] = set()
 
     @classmethod
@@ -123,7 +131,9 @@ class EdgeClient:
             for cell in topology.cells:
                 # the plan comes from here; the plugin carries it into the start request
                 plugin = EdgewardPlugin(topology, cell=cell.name)
-                cells[cell.name] = await connect_cell(cell, plugins=[plugin, *plugins], lazy=True)
+                cells[cell.name] = await connect_cell(
+                    cell, plugins=[plugin, StartTries(), *plugins], lazy=True
+                )
             fleet: Fleet | None = None
             if watch:
                 kinds = {step.kind for step in application.step_definitions}
@@ -131,14 +141,15 @@ class EdgeClient:
                 await opening.enter_async_context(fleet)  # its probes connect
             else:
                 await opening.enter_async_context(_connecting(cells))
+            cell_watch = CellWatch(cells, fleet.snapshot if fleet else Snapshot)
             planner = RunPlanner(
                 topology,
                 agents=application.agent_definitions,
                 steps=application.step_definitions,
                 rules=application.rules,
-                snapshot=fleet.snapshot if fleet else Snapshot,
+                snapshot=cell_watch.snapshot,
             )
-            return cls(topology, cells, planner, http, opening.pop_all(), fleet, beside)
+            return cls(topology, cells, planner, http, opening.pop_all(), fleet, cell_watch, beside)
 
     async def close(self) -> None:
         """Ends the background readings and the streams' connections, and waits no longer for answers.
@@ -148,6 +159,8 @@ class EdgeClient:
         for answer in self._submitted:
             answer.cancel()
         await asyncio.gather(*self._submitted, return_exceptions=True)
+        await self._originals.close()
+        await self._watch.close()
         await self._resources.aclose()
         await asyncio.to_thread(flush_telemetry)
         await asyncio.sleep(SETTLE.total_seconds())
@@ -237,13 +250,14 @@ class EdgeClient:
             UnknownOriginError: The origin means nothing.
             PlacementError: No home, or a step has no place; names the rule.
             PayloadTooLargeError: The argument exceeds what Temporal carries.
-            CellUnavailableError: The server of the chosen cell does not answer.
+            CellUnavailableError: No cell that the run may use answers; or the chosen one got the request
+                and did not confirm it, and the agent does not allow a restart elsewhere.
             temporalio.exceptions.WorkflowAlreadyStartedError: A run with this id is going on.
         """
-        plan = self.plan(agent, origin=origin, residency=residency, objective=objective)
-        submission = self._submission(agent, arguments, plan, id)
-        handle = await _reached(submission.plan.cell, submission.started())
-        return self._run(submission, handle)
+        planned = partial(self.plan, agent, origin=origin, residency=residency, objective=objective)
+        follower = self._follower(agent, arguments, planned, id)
+        await follower.start()
+        return self._run(follower)
 
     @overload
     def submit(
@@ -306,15 +320,19 @@ class EdgeClient:
             UnknownOriginError: The origin means nothing.
             PlacementError: No home, or a step has no place; names the rule.
         """
-        plan = self.plan(
-            agent, origin=origin, residency=residency, objective=objective, round_trips=IN_ONE_REQUEST
+        planned = partial(
+            self.plan,
+            agent,
+            origin=origin,
+            residency=residency,
+            objective=objective,
+            round_trips=IN_ONE_REQUEST,
         )
-        submission = self._submission(agent, arguments, plan, id)
-        answer = asyncio.create_task(_reached(submission.plan.cell, submission.answered(early=early)))
+        follower = self._follower(agent, arguments, planned, id)
+        answer = asyncio.create_task(follower.answer(early=early))
         self._submitted.add(answer)
         answer.add_done_callback(self._submitted.discard)
-        handle = submission.client.get_workflow_handle_for(agent, submission.workflow_id)
-        return self._run(submission, handle, answer)
+        return self._run(follower, answer)
 
     @overload
     async def execute(
@@ -354,39 +372,42 @@ class EdgeClient:
             UnknownOriginError: The origin means nothing.
             PlacementError: No home, or a step has no place; names the rule.
             PayloadTooLargeError: The argument exceeds what Temporal carries.
-            CellUnavailableError: The server of the chosen cell does not answer.
+            CellUnavailableError: No cell that the run may use answers.
             temporalio.client.WorkflowFailureError: The run failed.
         """
         return await self.submit(agent, *arguments, **options).result()
 
-    def _submission(
+    def _follower(
         self,
         agent: Callable[..., Awaitable[Any]],
         arguments: tuple[Any, ...],
-        plan: Plan,
+        planned: Callable[[], Plan],
         workflow_id: str | None,
-    ) -> Submission:
-        workflow_id = workflow_id or f"{plan.root.agent}-{uuid.uuid4().hex}"
-        beside = self._beside
-        client = beside.client(plan.cell) if beside and beside.region.name == plan.home else None
-        return Submission(
-            client or self._cells[plan.cell], plan, agent, arguments, workflow_id, client is not None
+    ) -> Follower:
+        definition = _definition(agent)
+        run_id = workflow_id or f"{definition.name}-{uuid.uuid4().hex}"
+
+        def submission(plan: Plan, *, lineage: Lineage | None, once: bool) -> Submission:
+            beside = self._beside
+            client = beside.client(plan.cell) if beside and beside.region.name == plan.home else None
+            at_home = client is not None
+            return Submission(
+                client or self._cells[plan.cell], plan, agent, arguments, run_id, at_home, lineage, once
+            )
+
+        return Follower(
+            Follow(
+                plan=planned,
+                submission=submission,
+                watch=self._watch,
+                originals=self._originals,
+                restarts=definition.on_cell_loss == "restart",
+                own_id=workflow_id is None,
+            )
         )
 
-    def _run(
-        self,
-        submission: Submission,
-        handle: WorkflowHandle[Any, Any],
-        answer: asyncio.Task[Any] | None = None,
-    ) -> EdgeRun[Any]:
-        return EdgeRun(
-            submission.plan,
-            handle,
-            client=submission.client,
-            topology=self.topology,
-            http=self._http,
-            answer=answer,
-        )
+    def _run(self, follower: Follower, answer: asyncio.Task[Any] | None = None) -> EdgeRun[Any]:
+        return EdgeRun(follower, topology=self.topology, http=self._http, answer=answer)
 
     def cell(self, name: str) -> Client:
         """Temporal's own client of a cell.
@@ -412,14 +433,6 @@ async def _connect(client: Client) -> None:
     # one that is away is said by the first run that needs it
     with contextlib.suppress(RuntimeError, RPCError):
         await client.workflow_service.get_system_info(GetSystemInfoRequest())
-
-
-async def _reached(cell: str, starting: Awaitable[ResultT]) -> ResultT:
-    try:
-        return await starting
-    except RuntimeError as error:
-        # what a lazy client raises when its first call finds no server
-        raise CellUnavailableError(f"cell {cell} does not answer: {error}; is its server running?") from error
 
 
 def _definition(agent: type | Callable[..., Any]) -> AgentDefinition:

@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator
 from typing import Generic, TypeVar
 
 import httpx
-from temporalio.client import Client, WorkflowHandle
+from temporalio.client import WorkflowHandle
 
+from orchestrator.client.follower import Follower
 from orchestrator.client.stream import follow
 from orchestrator.placement import Plan
 from orchestrator.streams import StreamPiece
@@ -19,31 +20,37 @@ ResultT = TypeVar("ResultT")
 
 
 class EdgeRun(Generic[ResultT]):
-    """One run of an agent. ``EdgeClient.start`` makes it.
-
-    Attributes:
-        plan: Home and places, and why: fixed before the run started.
-        handle: Temporal's own handle, for everything else (signal, query, cancel, describe).
-    """
+    """One run of an agent. ``EdgeClient.start`` makes it."""
 
     def __init__(
         self,
-        plan: Plan,
-        handle: WorkflowHandle[object, ResultT],
+        follower: Follower,
         *,
-        client: Client,
         topology: Topology,
         http: httpx.AsyncClient,
         answer: asyncio.Task[ResultT] | None = None,
     ) -> None:
-        self.plan = plan
-        self.handle = handle
-        self._client = client
+        self._follower = follower
         self._topology = topology
         self._http = http
         self._result: asyncio.Task[ResultT] | None = answer
         if answer is not None:
             answer.add_done_callback(_retrieve)
+
+    @property
+    def plan(self) -> Plan:
+        """Home and places, and why: fixed before the run started. A restarted run has another plan."""
+        return self._follower.submission.plan
+
+    @property
+    def handle(self) -> WorkflowHandle[object, ResultT]:
+        """Temporal's own handle, for everything else (signal, query, cancel, describe)."""
+        return self._follower.handle
+
+    @property
+    def restarts(self) -> int:
+        """How often it was started again because its cell was lost (``@agent(on_cell_loss="restart")``)."""
+        return self._follower.restarts
 
     @property
     def id(self) -> str:
@@ -56,9 +63,10 @@ class EdgeRun(Generic[ResultT]):
         return self.handle.first_execution_run_id
 
     async def result(self) -> ResultT:
-        """What the agent returned.
+        """What the agent returned. While the run's cell is away it waits, as long as its caller does.
 
         Raises:
+            CellUnavailableError: A run that was submitted found no cell to start in.
             temporalio.client.WorkflowFailureError: The run failed; ``cause`` says why. A step's
                 error keeps its class name as the ``type`` of the innermost ``ApplicationError``.
         """
@@ -70,7 +78,7 @@ class EdgeRun(Generic[ResultT]):
         Raises:
             temporalio.client.WorkflowFailureError: The run failed.
         """
-        return await self.handle.result()
+        return await self._follower.result()
 
     async def stream(self) -> AsyncIterator[StreamPiece]:
         """Pieces of text, as the steps emit them, straight from their places.
@@ -83,12 +91,12 @@ class EdgeRun(Generic[ResultT]):
 
     async def steps(self) -> list[StepRecord]:
         """What ran so far, read from history: sub-agents' steps included."""
-        return await read_steps(self._client, self.id, self.run_id)
+        return await read_steps(self._follower.submission.client, self.id, self.run_id)
 
     def _waiting(self) -> asyncio.Task[ResultT]:
         # one long poll, however often the result is asked for
         if self._result is None:
-            self._result = asyncio.create_task(self.handle.result())
+            self._result = asyncio.create_task(self._follower.result())
             self._result.add_done_callback(_retrieve)
         return self._result
 

@@ -18,12 +18,13 @@ from typing import Any
 
 from temporalio.api.common.v1 import Payload
 from temporalio.client import Client, WithStartWorkflowOperation, WorkflowHandle, WorkflowUpdateFailedError
-from temporalio.common import RawValue, WorkflowIDConflictPolicy
+from temporalio.common import RawValue, WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 
 from orchestrator.dispatch import (
     ANSWER_UPDATE,
     ELSEWHERE,
     TASK_TIMEOUT,
+    Lineage,
     early_answers,
     passes_raw_values,
     starting,
@@ -49,6 +50,8 @@ class Submission:
         workflow_id: Of the run.
         beside_home: Whether the client is the one of the home's worker in this process. The
             first workflow task then comes with the response to the start (eager start).
+        lineage: Which run it is, if it may be restarted in another cell.
+        once: Whether a run with this id, also one that has ended, keeps it from being started.
     """
 
     client: Client
@@ -57,10 +60,21 @@ class Submission:
     arguments: Sequence[Any]
     workflow_id: str
     beside_home: bool = False
+    lineage: Lineage | None = None
+    once: bool = False
+
+    @property
+    def handle(self) -> WorkflowHandle[Any, Any]:
+        """The run of this id in the plan's cell, whether it has been accepted or not."""
+        return self.client.get_workflow_handle_for(self.agent, self.workflow_id)
+
+    @property
+    def _reuse(self) -> WorkflowIDReusePolicy:
+        return WorkflowIDReusePolicy.REJECT_DUPLICATE if self.once else WorkflowIDReusePolicy.ALLOW_DUPLICATE
 
     async def started(self) -> WorkflowHandle[Any, Any]:
         """Starts the run; returns when its cell has accepted it."""
-        with invoking(self.plan, self.workflow_id), starting(self.plan):
+        with invoking(self.plan, self.workflow_id), starting(self.plan, self.lineage):
             return await self.client.start_workflow(
                 self.agent,
                 args=list(self.arguments),
@@ -68,6 +82,7 @@ class Submission:
                 task_queue=agents_queue(self.plan.home, homebound=self.plan.root.homebound),
                 task_timeout=TASK_TIMEOUT,
                 request_eager_start=self.beside_home,
+                id_reuse_policy=self._reuse,
             )
 
     async def answered(self, *, early: bool) -> Any:
@@ -110,9 +125,10 @@ class Submission:
             task_queue=agents_queue(self.plan.home, homebound=self.plan.root.homebound),
             task_timeout=TASK_TIMEOUT,
             id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+            id_reuse_policy=self._reuse,
         )
         try:
-            with starting(self.plan):
+            with starting(self.plan, self.lineage):
                 answer: RawValue = await self.client.execute_update_with_start_workflow(  # pyright: ignore[reportUnknownMemberType] -- the SDK leaves an overload open
                     ANSWER_UPDATE, start_workflow_operation=operation, result_type=RawValue
                 )

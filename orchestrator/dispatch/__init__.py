@@ -15,8 +15,10 @@ from orchestrator.dispatch.deployments import (
 from orchestrator.dispatch.early import early_answers
 from orchestrator.dispatch.headers import Assignment, assignment_of, plan_of
 from orchestrator.dispatch.hedging import HEDGE_ACTIVITY, may_hedge
+from orchestrator.dispatch.lineage import Lineage
 from orchestrator.dispatch.payloads import LIMIT_BYTES, passes_raw_values
 from orchestrator.dispatch.plugin import EdgewardPlugin
+from orchestrator.dispatch.reconciliation import Reconciliation, Superseded, end_original, reconcile
 from orchestrator.dispatch.run_planner import RECEIPT_LIMIT, RunPlanner
 from orchestrator.dispatch.site import Publish, Site
 from orchestrator.dispatch.workflow_interceptor import TASK_TIMEOUT
@@ -34,17 +36,22 @@ __all__ = [
     "Build",
     "BuildStatus",
     "EdgewardPlugin",
+    "Lineage",
     "Publish",
+    "Reconciliation",
     "RunPlanner",
     "Site",
+    "Superseded",
     "assignment_of",
     "builds_of",
     "connect_cell",
     "deployment_name",
     "early_answers",
+    "end_original",
     "may_hedge",
     "passes_raw_values",
     "plan_of",
+    "reconcile",
     "set_current",
     "starting",
 ]
