@@ -56,13 +56,21 @@ class StartTries(Plugin):
 def is_silence(error: BaseException) -> bool:
     """Whether an error says that a cell does not answer, and nothing of what was asked."""
     if isinstance(error, RPCError):
-        return error.status in _SILENT
+        return error.status in _SILENT or _is_cut(error)
     return isinstance(error, TimeoutError) or _never_connected(error)
 
 
 def surely_not_sent(error: BaseException) -> bool:
     """Whether the cell cannot have got the request that failed so."""
     return isinstance(error, NotSentError) or _never_connected(error)
+
+
+def _is_cut(error: RPCError) -> bool:
+    """Whether the connection ended under a request: the SDK's transport says so under several codes."""
+    return error.status in (RPCStatusCode.UNKNOWN, RPCStatusCode.INTERNAL) and any(
+        word in error.message.lower()
+        for word in ("transport error", "h2 protocol error", "connection", "broken pipe")
+    )
 
 
 def _never_connected(error: BaseException) -> bool:
@@ -94,7 +102,8 @@ async def _tried(one_try: OneTry, within: timedelta | None) -> Any:
         except RPCError as error:
             sent = sent or not _is_refusal(error)
             bound = START_WITHIN if sent else REFUSED_WITHIN
-            if time.monotonic() - began + pause_s >= bound.total_seconds() or error.status not in _PASSING:
+            passing = error.status in _PASSING or _is_cut(error)
+            if not passing or time.monotonic() - began + pause_s >= bound.total_seconds():
                 if sent:
                     raise
                 raise NotSentError(error.message, error.status, error.raw_grpc_status) from error

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import structlog
@@ -17,11 +18,21 @@ from temporalio.service import RPCError
 from temporalio.worker import PollerBehaviorAutoscaling, Worker
 
 from orchestrator.application import Application
-from orchestrator.dispatch import HEARTBEAT_THROTTLE, Build, EdgewardPlugin, Site, connect_cell, may_hedge
+from orchestrator.dispatch import (
+    HEARTBEAT_THROTTLE,
+    Build,
+    EdgewardPlugin,
+    Reconciliation,
+    Site,
+    connect_cell,
+    may_hedge,
+    reconcile,
+)
 from orchestrator.errors import ConfigurationError
 from orchestrator.fleet.draining import draining_regions
 from orchestrator.fleet.probes import ProbeError, cell_round_trips, queue_statistics
 from orchestrator.queues import agents_queue, step_queue
+from orchestrator.runtime.fence import FencedWorker
 from orchestrator.runtime.warm_up import warm_types
 from orchestrator.topology import Cell, OfferKind, Region, Topology
 
@@ -98,6 +109,7 @@ class CellService:
         self._executor = executor
         self._cached_runs = cached_runs
         self._stands_in_for = stands_in_for
+        self._others: dict[str, Client] = {}
         self._deployment = build.of((stands_in_for or site.region).name) if build is not None else None
 
     async def serve(self, stopping: asyncio.Event, warm: asyncio.Event) -> None:
@@ -138,7 +150,9 @@ class CellService:
                 self.cell, plugins=[plugin], runtime=self._runtime, identity=f"edgeward@{region}"
             )
 
-    async def _poll(self, client: Client, workers: list[Worker], stopping: asyncio.Event) -> None:
+    async def _poll(
+        self, client: Client, workers: list[Worker | FencedWorker], stopping: asyncio.Event
+    ) -> None:
         queues = [worker.task_queue for worker in workers]
         before = await asyncio.gather(*(_last_polled(client, queue) for queue in queues))
         probing = asyncio.create_task(self._probe(client))
@@ -166,7 +180,7 @@ class CellService:
                         await asyncio.sleep(POLLED_S)
             log.info("queue.polled", region=self._site.region.name, cell=self.cell.name, queue=queue)
 
-    def _checked_workers(self, client: Client) -> list[Worker]:
+    def _checked_workers(self, client: Client) -> list[Worker | FencedWorker]:
         try:
             return self._workers(client)
         except (RuntimeError, ValueError, TypeError) as error:
@@ -175,11 +189,11 @@ class CellService:
                 f"the application cannot be served: {error}: {type(cause).__name__}: {cause}"
             ) from error
 
-    def _workers(self, client: Client) -> list[Worker]:
+    def _workers(self, client: Client) -> list[Worker | FencedWorker]:
         if self._stands_in_for is not None:
             return [self._agents_worker(client, agents_queue(self._stands_in_for.name))]
         region, steps = self._site.region, list(self._application.steps)
-        agents = [self._agents_worker(client, agents_queue(region.name))]
+        agents: list[Worker | FencedWorker] = [self._agents_worker(client, agents_queue(region.name))]
         if self._topology.standbys(region):
             agents.append(self._agents_worker(client, agents_queue(region.name, homebound=True)))
         by_kind: dict[str, list[Callable[..., Any]]] = defaultdict(list)
@@ -190,8 +204,9 @@ class CellService:
             *(self._step_worker(client, kind, functions) for kind, functions in by_kind.items()),
         ]
 
-    def _agents_worker(self, client: Client, queue: str) -> Worker:
-        return Worker(
+    def _agents_worker(self, client: Client, queue: str) -> Worker | FencedWorker:
+        make = partial(
+            Worker,
             client,
             task_queue=queue,
             workflows=list(self._application.agents),
@@ -203,6 +218,20 @@ class CellService:
             graceful_shutdown_timeout=DRAIN,
             deployment_config=self._deployment,
         )
+        if len(self._topology.cells) == 1:
+            return make()
+
+        async def reconciled(queue: str) -> Reconciliation:
+            return await reconcile(self.cell.name, client, await self._other_cells(), queues=[queue])
+
+        return FencedWorker(make, client, reconciled)
+
+    async def _other_cells(self) -> dict[str, Client]:
+        """Where runs of this cell may have been started again."""
+        for cell in self._topology.cells:
+            if cell.name != self.cell.name and cell.name not in self._others:
+                self._others[cell.name] = await connect_cell(cell, runtime=self._runtime, lazy=True)
+        return self._others
 
     def _step_worker(self, client: Client, kind: str, steps: Sequence[Callable[..., Any]]) -> Worker:
         return Worker(
