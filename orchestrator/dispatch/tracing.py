@@ -15,10 +15,9 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
-from opentelemetry import context as contexts
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode
+from opentelemetry.trace import Span, Status, StatusCode
 from opentelemetry.util.types import AttributeValue
 from temporalio.api.common.v1 import Payload
 from temporalio.client import (
@@ -117,11 +116,9 @@ def invoking(plan: Plan, workflow_id: str) -> Generator[None]:
 def _client_span(
     writer: SpanWriter, agent: str, workflow_id: str, attributes: Mapping[str, AttributeValue]
 ) -> Generator[Span]:
-    span = writer.start(
+    span = writer.start_client(
         f"{names.INVOKE_AGENT} {agent}",
-        contexts.get_current(),
-        kind=SpanKind.CLIENT,
-        attributes={
+        {
             names.OPERATION_NAME: names.INVOKE_AGENT,
             names.AGENT_NAME: agent,
             names.RUN_ID: workflow_id,

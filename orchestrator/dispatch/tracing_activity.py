@@ -117,7 +117,8 @@ class Attempt:
         return writer.start(
             f"{names.STEP_SPAN} {info.activity_type}",
             NOWHERE if run is None else run.position.context,
-            attributes=attributes,
+            attributes,
+            sampled=None if run is None else run.position.sampled,
         )
 
     def _queued_span(self, writer: SpanWriter, run: Context) -> Span:
@@ -131,7 +132,7 @@ class Attempt:
         waited = writer.start(
             f"{names.QUEUE_WAIT_SPAN} {info.activity_type}",
             step,
-            attributes=attributes,
+            dict(attributes),
             start_ns=min(scheduled_ns, started_ns),
         )
         waited.end(started_ns)
@@ -139,7 +140,7 @@ class Attempt:
         if self._skew_s:
             attributes[names.CLOCK_SKEW_MS] = round(self._skew_s * 1000, 3)
         return writer.start(
-            f"{names.ATTEMPT_SPAN} {info.activity_type}", step, kind=SpanKind.SERVER, attributes=attributes
+            f"{names.ATTEMPT_SPAN} {info.activity_type}", step, attributes, kind=SpanKind.SERVER
         )
 
     def _attributes(self) -> dict[str, AttributeValue]:

@@ -117,14 +117,15 @@ class TracedRun:
         span = self._writer.start(
             f"{names.STEP_SPAN} {step}",
             self.position.context,
-            kind=SpanKind.CLIENT,
-            attributes={
+            {
                 **step_attributes(step, self._info.workflow_id, assignment),
                 **self.placed(step),
                 **({} if self.plan is None else {names.HOME: self.plan.home}),
             },
+            kind=SpanKind.CLIENT,
             start_ns=began_ns,
             span_id=span_id,
+            sampled=True,
         )
         if error is not None and kind is not None:
             mark_failed(span, error, kind)
@@ -160,11 +161,12 @@ class TracedRun:
         span = writer.start(
             self._name,
             self.position.above,
-            attributes=self._attributes,
+            self._attributes,
             start_ns=began_ns,
             links=self._links(),
             span_id=span_id,
             trace_id=self.position.trace_id,
+            sampled=True,
         )
         if error is not None and kind is not None:
             mark_failed(span, error, kind)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,6 @@ import structlog
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import Tracer, TracerProvider
-from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.trace import (
     Link,
     NonRecordingSpan,
@@ -32,10 +32,13 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from opentelemetry.util.types import AttributeValue
 
 from orchestrator.telemetry import names
+from orchestrator.telemetry.told_span import ToldSpan
 
 log = structlog.get_logger(__name__)
 
 Attributes = Mapping[str, AttributeValue]
+
+_SAMPLED, _UNSAMPLED = TraceFlags(TraceFlags.SAMPLED), TraceFlags(TraceFlags.DEFAULT)
 
 NOWHERE = Context()
 """No span at all; not whatever happens to be the current one."""
@@ -70,22 +73,19 @@ def _derived(text: str, size: int) -> int:
 
 
 class SpanWriter:
-    """Writes spans with ids of its own choice through a tracer of the SDK.
+    """Writes spans with ids of its own choice, for a tracer of the SDK.
 
     Args:
-        tracer: Whose sampler, processors and limits apply. What others write with it keeps random ids.
+        tracer: Whose sampler, resource, processors and random ids apply.
     """
 
     def __init__(self, tracer: Tracer) -> None:
         self._tracer = tracer
-        ids = tracer.id_generator
-        self._ids = ids if isinstance(ids, ChosenIds) else ChosenIds(ids)
-        tracer.id_generator = self._ids
         self._emitted: OrderedDict[int, None] = OrderedDict()
         self._claiming = threading.Lock()
 
     def samples(self, parent: Context, trace_id: int, name: str, attributes: Attributes) -> bool:
-        """Whether a span with this parent, or none, would be recorded."""
+        """Whether a span with this parent, or none, is to be recorded."""
         sampler = self._tracer.sampler
         return sampler.should_sample(parent, trace_id, name, attributes=attributes).decision.is_sampled()
 
@@ -102,59 +102,62 @@ class SpanWriter:
                 self._emitted.popitem(last=False)
             return True
 
+    def start_client(self, name: str, attributes: Attributes) -> Span:
+        """A client's span, below the current one, that has begun now."""
+        return self._tracer.start_span(name, kind=SpanKind.CLIENT, attributes=attributes)
+
     def start(
         self,
         name: str,
         parent: Context,
+        attributes: dict[str, AttributeValue],
         *,
         kind: SpanKind = SpanKind.INTERNAL,
-        attributes: Attributes | None = None,
         start_ns: int | None = None,
         links: Sequence[Link] = (),
         span_id: int | None = None,
         trace_id: int | None = None,
+        sampled: bool | None = None,
     ) -> Span:
         """A span that has begun.
 
         Args:
             name: Of the span.
             parent: With the span above.
+            attributes: From its start; they are the span's from now on.
             kind: Of the span.
-            attributes: From its start.
             start_ns: When it began, since 1970; now if left out.
             links: To other spans.
             span_id: Random if left out.
-            trace_id: For a span without a parent.
+            trace_id: For a span without a parent; random if left out.
+            sampled: What was decided before; the sampler is asked if left out.
         """
-        self._ids.choose(trace_id, span_id)
-        try:
-            return self._tracer.start_span(name, parent, kind, attributes, links, start_ns)
-        finally:
-            self._ids.choose(None, None)
-
-
-class ChosenIds(IdGenerator):
-    """Ids that the next span of this thread is to have, else those of another generator."""
-
-    def __init__(self, otherwise: IdGenerator) -> None:
-        self._otherwise = otherwise
-        self._next = threading.local()
-
-    def choose(self, trace_id: int | None, span_id: int | None) -> None:
-        """For the next span; None for random ones."""
-        self._next.trace_id, self._next.span_id = trace_id, span_id
-
-    def generate_span_id(self) -> int:
-        """See base class."""
-        return getattr(self._next, "span_id", None) or self._otherwise.generate_span_id()
-
-    def generate_trace_id(self) -> int:
-        """See base class."""
-        return getattr(self._next, "trace_id", None) or self._otherwise.generate_trace_id()
-
-    def is_trace_id_random(self) -> bool:
-        """See base class."""
-        return getattr(self._next, "trace_id", None) is None and self._otherwise.is_trace_id_random()
+        above = trace.get_current_span(parent).get_span_context()
+        ids = self._tracer.id_generator
+        trace_id = above.trace_id if above.is_valid else trace_id or ids.generate_trace_id()
+        if sampled is None:
+            sampled = self.samples(parent, trace_id, name, attributes)
+        context = SpanContext(
+            trace_id,
+            span_id or ids.generate_span_id(),
+            is_remote=False,
+            trace_flags=_SAMPLED if sampled else _UNSAMPLED,
+            trace_state=above.trace_state,
+        )
+        if not sampled:
+            return NonRecordingSpan(context)
+        span = ToldSpan(
+            self._tracer,
+            name,
+            context,
+            above if above.is_valid else None,
+            kind=kind,
+            attributes=attributes,
+            start_ns=time.time_ns() if start_ns is None else start_ns,
+            links=links,
+        )
+        span.begin(parent)
+        return span
 
 
 def span_writer() -> SpanWriter | None:
@@ -186,7 +189,7 @@ def _writer_of(provider: trace.TracerProvider) -> SpanWriter | None:
 
 def context_of(trace_id: int, span_id: int, *, sampled: bool, like: SpanContext | None = None) -> Context:
     """A context with a span that others emit as the current one."""
-    flags = TraceFlags(TraceFlags.SAMPLED if sampled else TraceFlags.DEFAULT)
+    flags = _SAMPLED if sampled else _UNSAMPLED
     state = like.trace_state if like is not None else None
     context = SpanContext(trace_id, span_id, is_remote=True, trace_flags=flags, trace_state=state)
     return trace.set_span_in_context(NonRecordingSpan(context), NOWHERE)

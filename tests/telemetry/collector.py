@@ -156,9 +156,13 @@ class Tree:
         return sorted(found, key=lambda span: span.start_ns)
 
     def shape(self, span: ReceivedSpan | None = None) -> Any:
-        """Names, nested: a leaf is its name, everything else a list that begins with it."""
+        """Names, nested: a leaf is its name, everything else a list that begins with it.
+
+        Without inline steps that really ran again, because their run was let go meanwhile.
+        """
         span = span or self.roots()[0]
-        children = [self.shape(child) for child in self.below(span)]
+        once = [child for child in self.below(span) if not child.attributes.get("edgeward.repeated")]
+        children = [self.shape(child) for child in once]
         return [span.name, *children] if children else span.name
 
 
