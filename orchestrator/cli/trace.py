@@ -24,7 +24,7 @@ from orchestrator.cli.options import (
     topology_of,
 )
 from orchestrator.cli.output import data, note, table
-from orchestrator.dispatch import connect_cell
+from orchestrator.dispatch import EarlierPlace, connect_cell
 from orchestrator.errors import ConfigurationError, RunNotFoundError
 from orchestrator.placement import Candidate
 from orchestrator.topology import Cell, Topology
@@ -146,6 +146,9 @@ def _draw(run: RunTrace) -> None:
     )
     if run.orchestration_ms is not None:
         print(f"orchestration on the critical path: {run.orchestration_ms:,.0f} of {run.wall_ms:,.0f} ms")
+    for step in run.all_steps():
+        if step.earlier:
+            print(f"{step.step} came to {step.place} after {'; '.join(map(_earlier, step.earlier))}")
     for waiting in run.waits_for:
         print(f"waits for {waiting}")
     if run.slowest is not None:
@@ -185,7 +188,7 @@ def _step_row(step: StepTrace, began: datetime, span_ms: float) -> tuple[object,
         "*" if step.on_critical_path else "",
         step.step + (f" ✗ {step.error}" if step.error else ""),
         step.place,
-        step.dispatch,
+        step.dispatch + (", hedge" if step.hedge else ", again" if step.earlier else ""),
         step.attempts,
         step.predicted_ms,
         step.wall_ms,
@@ -289,6 +292,10 @@ def _regret_text(regret: float | None) -> str:
     if regret is None:
         return " · there was no other place"
     return f" · regret {regret:+,.0f} ms against the best other place as predicted"
+
+
+def _earlier(earlier: EarlierPlace) -> str:
+    return f"{earlier.place} ({earlier.reason})"
 
 
 def _slowest(found: Slowest) -> str:

@@ -13,7 +13,7 @@ from orchestrator.dispatch.deployments import (
     set_current,
 )
 from orchestrator.dispatch.early import early_answers
-from orchestrator.dispatch.headers import Assignment, assignment_of, plan_of
+from orchestrator.dispatch.headers import Assignment, EarlierPlace, assignment_of, plan_of
 from orchestrator.dispatch.hedging import HEDGE_ACTIVITY, may_hedge
 from orchestrator.dispatch.lineage import Lineage
 from orchestrator.dispatch.payloads import LIMIT_BYTES, passes_raw_values
@@ -35,6 +35,7 @@ __all__ = [
     "Assignment",
     "Build",
     "BuildStatus",
+    "EarlierPlace",
     "EdgewardPlugin",
     "Lineage",
     "Publish",

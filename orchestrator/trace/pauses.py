@@ -116,6 +116,9 @@ class Pauses:
     _found: dict[int, _Opened] = field(default_factory=dict[int, _Opened])
     """By the event that began it, for messages by the one that ended it."""
 
+    _unaccepted: int | None = None
+    """The turn that may have been asked for by an update: one that continues another looks the same."""
+
     _last_at: datetime | None = None
     _closed: bool = False
 
@@ -127,6 +130,11 @@ class Pauses:
             self._note_reset(event)
         elif kind in _WAKES and not self._open and self._last_at is not None and at > self._last_at:
             self._found[event.event_id] = _Opened("message", _message(event), self._last_at, event.event_id)
+            self._forget_unaccepted()
+            if kind == EventType.EVENT_TYPE_WORKFLOW_TASK_SCHEDULED:
+                self._unaccepted = event.event_id
+        elif kind == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ACCEPTED:
+            self._unaccepted = None
         self._last_at = at
         if kind in _OPENS:
             self._open.add(event.event_id)
@@ -148,6 +156,7 @@ class Pauses:
         Args:
             resumed: Given an event: when the agent's code next ran after it.
         """
+        self._forget_unaccepted()
         found = [
             Pause(
                 kind=opened.kind,
@@ -163,6 +172,11 @@ class Pauses:
                 Pause(kind="message", name="a signal or an update", began_at=self._last_at, ended_at=None)
             )
         return sorted(found, key=lambda pause: pause.began_at)
+
+    def _forget_unaccepted(self) -> None:
+        if self._unaccepted is not None:
+            del self._found[self._unaccepted]
+            self._unaccepted = None
 
     def _note_reset(self, event: HistoryEvent) -> None:
         failed = event.workflow_task_failed_event_attributes

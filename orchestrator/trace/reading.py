@@ -167,6 +167,8 @@ def _step(agent: str, step: Step) -> StepTrace:
         calls=step.timing.calls if step.timing else (),
         calls_left_out=step.timing.calls_left_out if step.timing else 0,
         error=step.error,
+        earlier=step.earlier,
+        hedge=step.hedge,
     )
 
 

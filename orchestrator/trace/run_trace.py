@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from pydantic import BaseModel, ConfigDict, Field, computed_field
 
+from orchestrator.dispatch import EarlierPlace
 from orchestrator.placement import Dispatch, Plan
 from orchestrator.timing import CallTiming
 from orchestrator.trace.parts import StepParts
@@ -37,6 +38,12 @@ class StepTrace(BaseModel):
 
     calls_left_out: int = 0
     error: str | None = None
+    earlier: tuple[EarlierPlace, ...] = ()
+    """The places that should have done it before, and did not: each has a row of its own."""
+
+    hedge: bool = False
+    """Whether it ran in another place at the same time, which took unusually long."""
+
     on_critical_path: bool = False
 
     @computed_field

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 
@@ -13,7 +13,7 @@ from temporalio.api.enums.v1 import EventType, StartChildWorkflowExecutionFailed
 from temporalio.api.failure.v1 import Failure
 from temporalio.api.history.v1 import HistoryEvent, WorkflowExecutionStartedEventAttributes
 
-from orchestrator.dispatch import Assignment, assignment_of, plan_of
+from orchestrator.dispatch import HEDGE_ACTIVITY, Assignment, assignment_of, plan_of
 from orchestrator.errors import ConfigurationError
 from orchestrator.placement import Plan
 from orchestrator.queues import region_of
@@ -66,6 +66,8 @@ class Timeline:
     unreadable_steps: int = 0
     """Markers of inline steps that cannot be read."""
 
+    _last_completion: int | None = None
+    _continues: bool = False
     _tasks: list[WorkflowTask] = field(default_factory=list[WorkflowTask])
     _task_of_completion: dict[int, WorkflowTask] = field(default_factory=dict[int, WorkflowTask])
     _queued: dict[int, _Queued] = field(default_factory=dict[int, _Queued])
@@ -112,13 +114,19 @@ class Timeline:
         match event.event_type:
             case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED:
                 self._begin(event)
+            case EventType.EVENT_TYPE_WORKFLOW_TASK_SCHEDULED:
+                self._continues = self._last_completion == event.event_id - 1
             case EventType.EVENT_TYPE_WORKFLOW_TASK_STARTED:
-                self._tasks.append(WorkflowTask(event.event_id, _time(event)))
+                self._tasks.append(WorkflowTask(event.event_id, _time(event), self._continues))
+            case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ACCEPTED if self._tasks:
+                # an update, too, is seen first by the turn that it asks for
+                self._tasks[-1] = replace(self._tasks[-1], continues=False)
             case EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED:
                 began = event.workflow_task_completed_event_attributes.started_event_id
                 task = next((task for task in reversed(self._tasks) if task.started_event == began), None)
                 if task is not None:
                     self._task_of_completion[event.event_id] = task
+                self._last_completion = event.event_id
             case EventType.EVENT_TYPE_MARKER_RECORDED:
                 self._read_marker(event)
             case _:
@@ -322,11 +330,14 @@ class Timeline:
             error=error_text(queued.failure),
             sequence=assignment.sequence if assignment else None,
             activity_id=scheduled.activity_id,
+            earlier=assignment.earlier if assignment else (),
+            hedge=assignment is not None and assignment.hedge,
         )
 
     def _inline_steps(self) -> Iterator[Step]:
-        turns = [task.started_at for task in self._tasks]
-        for times in inline_times(self._markers, turns):
+        turns = [task.started_at for task in self._tasks if not task.continues]
+        markers = [marker for marker in self._markers if marker.step != HEDGE_ACTIVITY]
+        for times in inline_times(markers, turns):
             marker, timing = times.marker, times.marker.timing
             took_ms = times.took / timedelta(milliseconds=1)
             yield Step(
@@ -342,9 +353,13 @@ class Timeline:
                 parts=inline_parts(took_ms, timing, marker.attempts, times.skew_ms),
                 timing=timing,
                 error=marker.error,
-                sequence=None,
+                sequence=self._numbered(marker.activity_id),
                 activity_id=marker.activity_id,
             )
+
+    def _numbered(self, activity_id: str) -> int | None:
+        """The number of an inline step: its activity id, unless its author chose one."""
+        return int(activity_id) if self.plan is not None and activity_id.isdecimal() else None
 
     def _predicted_inline_ms(self, step: str) -> float | None:
         planned = self.plan.root.step(step) if self.plan else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from orchestrator.dispatch import EarlierPlace
 from orchestrator.placement import Dispatch
 from orchestrator.timing import StepTiming
 from orchestrator.trace.parts import StepParts
@@ -16,6 +17,9 @@ class WorkflowTask:
 
     started_event: int
     started_at: datetime
+    continues: bool = False
+    """Whether nothing had come since the turn before it: the SDK holds on to its turn while inline steps
+    run, and asks the server for another one in time. To the workflow's code they are one turn."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +47,14 @@ class Step:
     timing: StepTiming | None
     error: str | None
     sequence: int | None
-    """From the assignment of a queued step; history keeps none of inline ones."""
+    """Its number in the run: dispatches of the same step have the same. None in a run without a plan."""
 
     activity_id: str
+    earlier: tuple[EarlierPlace, ...] = ()
+    """The places that should have done it before, and did not."""
+
+    hedge: bool = False
+    """Whether it ran in another place at the same time, which took unusually long."""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from orchestrator.dispatch import Assignment, assignment_of
 from orchestrator.geography import Coordinates
 from orchestrator.runtime import RegionWorker
 from orchestrator.topology import Link, Offer, Region, Topology
+from orchestrator.trace import read_run
 from tests.dispatch import wanderers
 from tests.dispatch.test_placed_runs import innermost
 from tests.dispatch.test_replay import history_of, other_topology, replayer
@@ -113,6 +114,15 @@ async def test_a_step_that_nobody_takes_goes_to_the_next_place(topology: Topolog
         assert [(one.sequence, one.place) for one in told] == [(1, "mainz"), (1, "dublin"), (2, "dublin")]
         [earlier] = told[1].earlier
         assert (earlier.place, earlier.reason) == ("mainz", "no worker took it in time")
+        trace = await read_run(edge.cell("europe"), run.id)
+        assert [(step.sequence, step.place, len(step.earlier)) for step in trace.steps] == [
+            (1, "mainz", 0),
+            (1, "dublin", 1),
+            (2, "dublin", 0),
+        ]
+        assert trace.steps[0].error == "activity ScheduleToStart timeout"
+        assert trace.steps[0].parts is not None
+        assert trace.steps[0].parts.queue_wait_ms >= 1500
         await replays(edge, run, Settled)
 
 

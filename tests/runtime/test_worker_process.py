@@ -70,13 +70,13 @@ async def test_a_worker_tells_its_queues_is_ready_drains_and_ends(tmp_path: Path
         async with worker(topology, tmp_path) as process:
             lines = events(process)
             polled: set[tuple[str, str]] = set()
-            while len(polled) < 4:
+            while len(polled) < 6:
                 line = await event(lines, "queue.polled")
                 polled.add((line["cell"], line["queue"]))
             assert polled == {
                 (cell, queue)
                 for cell in ("europe", "america")
-                for queue in ("frankfurt.agents", "frankfurt.code")
+                for queue in ("frankfurt.agents", "frankfurt.homebound", "frankfurt.code")
             }
             async with httpx.AsyncClient(base_url=control) as http:
                 assert (await http.get("/healthz")).status_code == 200

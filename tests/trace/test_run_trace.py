@@ -30,6 +30,21 @@ async def test_the_parts_of_each_step_add_up(traced: EdgeClient, agent: type) ->
     assert 0 < found.orchestration_ms < found.wall_ms
 
 
+async def test_turns_that_inline_steps_hold_on_to_are_one_turn(traced: EdgeClient) -> None:
+    """The home asks for its turn again every few seconds while inline steps run: nothing happened."""
+    run = await traced.start(Mixed.run, 3200, origin="traced")
+    await run.result()
+    history = await run.handle.fetch_history()
+    turns = sum(event.HasField("workflow_task_started_event_attributes") for event in history.events)
+    found = await trace_of(traced, run.id)
+    first = found.steps[0]
+    assert turns > 3
+    assert first.parts is not None
+    assert first.parts.execution_ms >= 3200
+    assert (first.sequence, found.pauses, found.notes) == (1, (), ())
+    assert [step.on_critical_path for step in found.steps] == [True, True, True]
+
+
 async def test_a_failed_run_is_told_to_its_failed_step(traced: EdgeClient) -> None:
     run = await traced.start(Falling.run, PAUSE_MS, origin="traced")
     with pytest.raises(WorkflowFailureError):
