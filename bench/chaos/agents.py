@@ -66,8 +66,10 @@ class Clerk:
         return await call(look, order)
 
 
-@agent(steps={note: 1, fetch: 1, ask: 1}, handoffs={Clerk: 1 / 3}, sandboxed=False)
+@agent(steps={note: 1, fetch: 1, ask: 1}, handoffs={Clerk: 1 / 3}, on_cell_loss="restart", sandboxed=False)
 class Errand:
+    """Its steps have their effects under idempotency keys, so it may be started again elsewhere."""
+
     @workflow.run
     async def run(self, order: int) -> str:
         done = [await call(note, order), await call(fetch, order), await call(ask, order)]

@@ -12,7 +12,7 @@ from typing import NoReturn
 
 import typer
 
-from orchestrator.cli import deploy, plan, regions, run, runs, setup, stack, top, trace, worker
+from orchestrator.cli import deploy, plan, reconcile, regions, run, runs, setup, stack, top, trace, worker
 from orchestrator.errors import ConfigurationError, EdgewardError
 from orchestrator.telemetry import stop_telemetry
 
@@ -23,6 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(regions.app, name="regions")
+app.add_typer(reconcile.app, name="cells")
 app.add_typer(plan.app, name="plan")
 app.add_typer(runs.app, name="runs")
 app.add_typer(worker.app, name="worker")
