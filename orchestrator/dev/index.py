@@ -1,14 +1,18 @@
 """Filling the regions' collection ``handbook`` with Markdown.
 
 It is cut by heading, embedded once, and written to every region.
+``python -m orchestrator.dev.index --topology FILE DOCUMENT...`` does it for the regions of a topology.
 """
 
+import argparse
 import asyncio
 import hashlib
 import re
 import shutil
 import sqlite3
 import struct
+import sys
+import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -17,8 +21,8 @@ from urllib.parse import unquote, urlsplit
 
 from orchestrator.backends import Backends
 from orchestrator.backends.collections import Point
-from orchestrator.errors import BackendError, StackError
-from orchestrator.topology import OfferKey, Region
+from orchestrator.errors import BackendError, StackError, TopologyError
+from orchestrator.topology import OfferKey, Region, load_topology
 
 COLLECTION = OfferKey("collection", "handbook")
 
@@ -134,6 +138,27 @@ async def fill(
     except (BackendError, OSError, sqlite3.Error) as error:
         raise StackError(f"cannot fill the handbook: {error}") from error
     return len(points)
+
+
+def main() -> None:
+    """Read the command line and fill the handbooks of a topology's regions."""
+    parser = argparse.ArgumentParser(prog=f"python -m {__spec__.name}", description=__doc__)
+    parser.add_argument("--topology", type=Path, required=True, help="topology file")
+    parser.add_argument("documents", type=Path, nargs="+", help="Markdown files, and folders of them")
+    arguments = parser.parse_args()
+    try:
+        regions = load_topology(arguments.topology).regions
+        files = markdown_files(arguments.documents)
+        with tempfile.TemporaryDirectory() as folder:
+            filling = fill(regions, files, cache=Path(folder) / "vectors.db", progress=_told)
+            count = asyncio.run(filling)
+    except (StackError, TopologyError) as error:
+        sys.exit(str(error))
+    _told(f"handbook  {count} passages of {len(files)} files in {len(regions)} regions")
+
+
+def _told(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)  # noqa: T201 -- a command
 
 
 async def _points(
@@ -256,3 +281,7 @@ def _text(file: Path) -> str:
 
 def _hidden(path: Path) -> bool:
     return any(part.startswith(".") for part in path.parts)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,7 +1,7 @@
 """A real language model behind an OpenAI-compatible API: llama.cpp with SmolLM2-135M-Instruct.
 
-``python -m orchestrator.dev.model_server --port 8080`` serves it on 127.0.0.1, and nowhere else,
-because llama.cpp asks for no key and answers every origin.
+``python -m orchestrator.dev.model_server --port 8080`` serves it on 127.0.0.1. llama.cpp asks for no key and
+answers every origin: another ``--host`` is for a network that only its callers are in.
 """
 
 import argparse
@@ -48,13 +48,14 @@ async def is_healthy(url: str) -> bool:
 def main() -> None:
     """Read the command line and serve."""
     parser = argparse.ArgumentParser(prog=f"python -m {__spec__.name}", description=__doc__)
-    parser.add_argument("--port", type=int, required=True, help="port on 127.0.0.1")
+    parser.add_argument("--port", type=int, required=True, help="port")
+    parser.add_argument("--host", default="127.0.0.1", help="address of the interface; default: loopback")
     parser.add_argument("--threads", type=int, default=default_threads(), help="threads that compute")
     parser.add_argument("--weights", type=Path, help="GGUF file; default: SmolLM2-135M-Instruct")
     arguments = parser.parse_args()
     try:
         weights = arguments.weights or chat_weights(progress=print)
-        serve_model.serve(weights, port=arguments.port, threads=arguments.threads)
+        serve_model.serve(weights, port=arguments.port, threads=arguments.threads, host=arguments.host)
     except (StackError, ImportError, RuntimeError) as error:
         sys.exit(f"cannot serve the model: {error}")
 

@@ -130,13 +130,14 @@ def _refused(message: str) -> JSONResponse:
 def main() -> None:
     """Read the command line and serve."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--port", type=int, required=True, help="port on 127.0.0.1")
+    parser.add_argument("--port", type=int, required=True, help="port")
+    parser.add_argument("--host", default="127.0.0.1", help="address of the interface; default: loopback")
     parser.add_argument("--threads", type=int, required=True, help="texts embedded at a time")
     arguments = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     uvicorn.run(
         application(arguments.threads),
-        host="127.0.0.1",
+        host=arguments.host,
         port=arguments.port,
         log_level="warning",
         timeout_graceful_shutdown=1,

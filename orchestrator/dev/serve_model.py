@@ -20,8 +20,15 @@ TOKENS_PER_SLOT = 3072
 PROMPT_CACHE_MIB = 128
 
 
-def serve(weights: Path, *, port: int, threads: int) -> None:
-    """Serve the model on 127.0.0.1 until the process is told to end.
+def serve(weights: Path, *, port: int, threads: int, host: str = "127.0.0.1") -> None:
+    """Serve the model until the process is told to end.
+
+    Args:
+        weights: GGUF file.
+        port: Where it listens.
+        threads: Those that compute.
+        host: Address of the interface. It asks for no key and answers every origin: any other than
+            loopback belongs behind a network that only its callers are in.
 
     Raises:
         ImportError: llama.cpp is not installed.
@@ -33,7 +40,7 @@ def serve(weights: Path, *, port: int, threads: int) -> None:
     parameters = llama.CommonParams()
     parameters.model.path = str(weights)
     parameters.model_alias = {MODEL}
-    parameters.hostnames = ["127.0.0.1"]
+    parameters.hostnames = [host]
     parameters.port = port
     parameters.n_parallel = SLOTS
     parameters.n_ctx = SLOTS * TOKENS_PER_SLOT  # llama.cpp shares it among the slots
@@ -54,12 +61,13 @@ def serve(weights: Path, *, port: int, threads: int) -> None:
 def main() -> None:
     """Read the command line and serve."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--port", type=int, required=True, help="port on 127.0.0.1")
+    parser.add_argument("--port", type=int, required=True, help="port")
+    parser.add_argument("--host", default="127.0.0.1", help="address of the interface; default: loopback")
     parser.add_argument("--threads", type=int, required=True, help="threads that compute")
     parser.add_argument("--weights", type=Path, required=True, help="GGUF file")
     arguments = parser.parse_args()
     try:
-        serve(arguments.weights, port=arguments.port, threads=arguments.threads)
+        serve(arguments.weights, port=arguments.port, threads=arguments.threads, host=arguments.host)
     except (ImportError, RuntimeError) as error:
         sys.exit(f"cannot serve the model: {error}")
 

@@ -1,7 +1,7 @@
-"""Real tool APIs: over plain HTTP and over MCP (streamable HTTP), on one port of 127.0.0.1.
+"""Real tool APIs: over plain HTTP and over MCP (streamable HTTP), on one port.
 
 ``python -m orchestrator.dev.serve_tools --port 8082`` serves ``/tools/NAME`` (GET describes the tool,
-POST runs it with its arguments as a JSON object) and ``/mcp``.
+POST runs it with its arguments as a JSON object) and ``/mcp``, on loopback unless ``--host`` says otherwise.
 """
 
 import argparse
@@ -26,8 +26,13 @@ from orchestrator.geography import resolve_origin
 LARGEST_BODY = 64 * 1024
 
 
-def application() -> Starlette:
-    """The server of all tools."""
+def application(host: str = "127.0.0.1") -> Starlette:
+    """The server of all tools.
+
+    Args:
+        host: Where it listens. On loopback, MCP answers only who calls it by a name of loopback, so that no
+            page in a browser on this machine can.
+    """
     server: MCPServer[Any] = MCPServer("edgeward-tools", log_level="WARNING")
     for name, function in OVER_MCP.items():
         server.add_tool(_for_mcp(function), name=name, structured_output=True)
@@ -35,7 +40,7 @@ def application() -> Starlette:
         server.custom_route(f"/tools/{name}", methods=["GET", "POST"])(_HttpTool(name, function).answer)
     server.custom_route("/tools", methods=["GET"])(_names)
     server.custom_route("/health", methods=["GET"])(_health)
-    return server.streamable_http_app()
+    return server.streamable_http_app(host=host)
 
 
 def _for_mcp(function: Callable[..., Result]) -> Callable[..., Any]:
@@ -102,12 +107,13 @@ async def _health(_: Request) -> JSONResponse:
 def main() -> None:
     """Read the command line and serve."""
     parser = argparse.ArgumentParser(prog=f"python -m {__spec__.name}", description=__doc__)
-    parser.add_argument("--port", type=int, required=True, help="port on 127.0.0.1")
+    parser.add_argument("--port", type=int, required=True, help="port")
+    parser.add_argument("--host", default="127.0.0.1", help="address of the interface; default: loopback")
     arguments = parser.parse_args()
     resolve_origin("Lisbon", {})  # reads the tables of cities, which takes a second, before somebody waits
     uvicorn.run(
-        application(),
-        host="127.0.0.1",
+        application(arguments.host),
+        host=arguments.host,
         port=arguments.port,
         log_level="warning",
         timeout_graceful_shutdown=1,
