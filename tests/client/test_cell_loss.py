@@ -1,6 +1,7 @@
 """A cell is killed and comes back from its file: each run ends once, and its caller gets one answer."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +11,13 @@ import pytest
 from temporalio.client import WorkflowExecutionStatus
 from temporalio.service import RPCError
 from temporalio.worker import Replayer
+from typer.testing import CliRunner
 
 from orchestrator import EdgeClient, EdgewardPlugin
+from orchestrator.cli.main import app
 from orchestrator.dev.processes import ChildProcess, Supervisor, free_ports
 from orchestrator.dev.temporal_server import CellServer, start_cell
-from orchestrator.dispatch import reconcile
+from orchestrator.dev.topology_file import write_topology
 from orchestrator.errors import CellUnavailableError
 from orchestrator.geography import Coordinates
 from orchestrator.runtime import RegionWorker
@@ -31,6 +34,7 @@ class World:
     servers: dict[str, CellServer]
     processes: dict[str, ChildProcess]
     supervisor: Supervisor
+    folder: Path
 
     async def kill(self, cell: str) -> None:
         self.processes[cell].kill()
@@ -79,7 +83,7 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
             for region in topology.regions:
                 while not await is_ready(http, f"{region.control}/readyz"):
                     await asyncio.sleep(0.05)
-        yield World(topology, servers, dict(zip(servers, started, strict=True)), supervisor)
+        yield World(topology, servers, dict(zip(servers, started, strict=True)), supervisor, folder)
         for worker in workers:
             worker.stop()
         await asyncio.gather(*serving)
@@ -115,6 +119,14 @@ async def has_status(edge: EdgeClient, cell: str, run: str, status: WorkflowExec
         return (await edge.cell(cell).get_workflow_handle(run).describe()).status is status
     except RPCError:
         return False
+
+
+async def reconciled_by_command(world: World) -> list[dict[str, str]]:
+    file = write_topology(world.topology, world.folder / "topology.toml")
+    words = ["cells", "reconcile", "--topology", str(file), "--output", "json"]
+    done = await asyncio.to_thread(CliRunner().invoke, app, words)
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout)
 
 
 def booked_once(order: str) -> bool:
@@ -163,12 +175,11 @@ async def test_a_cell_is_lost_and_comes_back(world: World) -> None:
         assert booked_once("r1")
         assert booked_once("r2")
 
-        found = await reconcile(EUROPE, edge.cell(EUROPE), {AMERICA: edge.cell(AMERICA)}, ended_too=True)
-        told = {(each.run, each.outcome, each.standing_status) for each in found.superseded}
-        assert {(run.id, "had ended", "completed") for run in (restarted, submitted)} <= told
-        assert not {each.run for each in found.superseded} & {waiting.id, waiting_submitted.id}
-        # what stands is never ended from the other side
-        assert not (await reconcile(AMERICA, edge.cell(AMERICA), {EUROPE: edge.cell(EUROPE)})).superseded
+        told = await reconciled_by_command(world)
+        found = {(row["run"], row["cell"], row["outcome"], row["standing_status"]) for row in told}
+        assert {(run.id, EUROPE, "had ended", "completed") for run in (restarted, submitted)} <= found
+        assert not {row["run"] for row in told} & {waiting.id, waiting_submitted.id}
+        assert {row["cell"] for row in told} == {EUROPE}, "what stands is never ended from the other side"
 
         history = await restarted.handle.fetch_history()
     plugin = EdgewardPlugin(world.topology, application=application)
