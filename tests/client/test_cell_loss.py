@@ -4,11 +4,12 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import httpx
 import pytest
-from temporalio.client import WorkflowExecutionStatus
+from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.service import RPCError
 from temporalio.worker import Replayer
 from typer.testing import CliRunner
@@ -18,6 +19,8 @@ from orchestrator.cli.main import app
 from orchestrator.dev.processes import ChildProcess, Supervisor, free_ports
 from orchestrator.dev.temporal_server import CellServer, start_cell
 from orchestrator.dev.topology_file import write_topology
+from orchestrator.dev.wan import DelayProxy, Fault
+from orchestrator.dispatch import connect_cell
 from orchestrator.errors import CellUnavailableError
 from orchestrator.geography import Coordinates
 from orchestrator.runtime import RegionWorker
@@ -107,18 +110,23 @@ async def until(true: Callable[[], Awaitable[bool]]) -> None:
             await asyncio.sleep(0.1)
 
 
+async def has_come(times: int, *orders: str) -> bool:
+    return all(errands.arrived.get(order, 0) >= times for order in orders)
+
+
 async def at_the_gate(*orders: str) -> None:
-    async def all_there() -> bool:
-        return all(errands.arrived.get(order) for order in orders)
-
-    await until(all_there)
+    await until(lambda: has_come(1, *orders))
 
 
-async def has_status(edge: EdgeClient, cell: str, run: str, status: WorkflowExecutionStatus) -> bool:
+async def is_in(cell: Client, run: str, status: WorkflowExecutionStatus) -> bool:
     try:
-        return (await edge.cell(cell).get_workflow_handle(run).describe()).status is status
+        return (await cell.get_workflow_handle(run).describe()).status is status
     except RPCError:
         return False
+
+
+async def has_ended_in(cell: Client, run: str) -> bool:
+    return not await is_in(cell, run, WorkflowExecutionStatus.RUNNING)
 
 
 async def reconciled_by_command(world: World) -> list[dict[str, str]]:
@@ -170,7 +178,7 @@ async def test_a_cell_is_lost_and_comes_back(world: World) -> None:
         assert await waiting_submitted.result() == errands.answer("w2")
         assert waiting.restarts == waiting_submitted.restarts == 0
         for run in (restarted, submitted):
-            await until(lambda run=run: has_status(edge, EUROPE, run.id, WorkflowExecutionStatus.TERMINATED))
+            await until(lambda run=run: is_in(edge.cell(EUROPE), run.id, WorkflowExecutionStatus.TERMINATED))
 
         assert booked_once("r1")
         assert booked_once("r2")
@@ -198,3 +206,37 @@ async def test_no_cell_is_left(world: World) -> None:
     async with await EdgeClient.connect(away, application=application, watch=False) as edge:
         with pytest.raises(CellUnavailableError, match="no cell that the run may use answers"):
             await edge.start(Errand.run, "nowhere", origin="frankfurt")
+
+
+async def test_a_client_is_cut_off_from_a_cell_that_lives(world: World) -> None:
+    europe = world.topology.cell(EUROPE)
+    assert europe.address is not None
+    async with DelayProxy(europe.address, timedelta(milliseconds=2)) as proxy:
+        seen = (europe.model_copy(update={"address": proxy.address}), world.topology.cell(AMERICA))
+        topology = world.topology.model_copy(update={"cells": seen})
+        direct = await connect_cell(europe)
+        async with await EdgeClient.connect(topology, application=application, watch=False) as edge:
+            ends, goes_on = [
+                await edge.start(Errand.run, order, origin="frankfurt") for order in ("p1", "p2")
+            ]
+            results = [asyncio.create_task(run.result()) for run in (ends, goes_on)]
+            await at_the_gate("p1", "p2")
+
+            proxy.inflict(Fault.DROP)
+
+            with pytest.raises(CellUnavailableError, match=r"did not confirm run .* may have accepted it"):
+                await edge.start(Patient.run, "unknown", origin="frankfurt")
+            await until(lambda: has_come(2, "p1", "p2"))
+            errands.gate("p1").set()
+            assert await results[0] == errands.answer("p1")
+            assert (ends.restarts, ends.plan.cell) == (1, AMERICA)
+
+            proxy.heal()
+
+            await until(lambda: is_in(direct, goes_on.id, WorkflowExecutionStatus.TERMINATED))
+            errands.gate("p2").set()
+            assert await results[1] == errands.answer("p2")
+            # the original of the other may have ended by itself before: its result does not count
+            await until(lambda: has_ended_in(direct, ends.id))
+            assert booked_once("p1")
+            assert booked_once("p2")
