@@ -61,7 +61,9 @@ class CellWatch:
         for watched in self._cells.values():
             watched.answers.set()
         self._snapshot = snapshot
-        self._closed = False
+        self.closed = False
+        """Whether its client was closed."""
+
         self._latest: tuple[Snapshot, frozenset[str], Snapshot] | None = None
 
     def snapshot(self) -> Snapshot:
@@ -98,8 +100,10 @@ class CellWatch:
             await watched.answers.wait()
 
     async def close(self) -> None:
-        """Asks no more; who still waits is told nothing."""
-        self._closed = True
+        """Asks no more; who waits for an answer goes on and sees for itself."""
+        self.closed = True
+        for watched in self._cells.values():
+            watched.answers.set()
         asking = [watched.asking for watched in self._cells.values() if watched.asking is not None]
         for task in asking:
             task.cancel()
@@ -116,7 +120,7 @@ class CellWatch:
             watched.wanted -= 1
 
     def _ask(self, cell: str, watched: _Watched) -> None:
-        if not self._closed and (watched.asking is None or watched.asking.done()):
+        if not self.closed and (watched.asking is None or watched.asking.done()):
             watched.asking = asyncio.create_task(self._asking(cell, watched), name=f"cell {cell}: watch")
 
     async def _asking(self, cell: str, watched: _Watched) -> None:

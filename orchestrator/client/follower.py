@@ -154,7 +154,7 @@ class Follower:
             except _CellLostError:
                 await self._restart()
             except Exception as error:
-                if not is_silence(error):
+                if not is_silence(error) or self._follow.watch.closed:
                     raise
                 self._follow.watch.note_silent(self._cell)
                 await self._back_or_lost()
@@ -225,7 +225,7 @@ class Follower:
     # -- losing the cell ----------------------------------------------------------------------
 
     async def _unless_lost(self, waiting: Awaitable[Any]) -> Any:
-        if self._lineage is None:
+        if self._lineage is None or self._follow.watch.closed:
             return await waiting
         answer = asyncio.ensure_future(waiting)
         lost = asyncio.create_task(self._follow.watch.lost(self._cell))
@@ -235,9 +235,7 @@ class Follower:
                 raise _CellLostError
             return answer.result()
         finally:
-            answer.cancel()
-            lost.cancel()
-            await asyncio.gather(answer, lost, return_exceptions=True)
+            _let_go(answer, lost)
 
     async def _back_or_lost(self) -> None:
         waiting = [asyncio.create_task(self._follow.watch.answering(self._cell))]
@@ -246,9 +244,7 @@ class Follower:
         try:
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in waiting:
-                task.cancel()
-            await asyncio.gather(*waiting, return_exceptions=True)
+            _let_go(*waiting)
 
     async def _restart(self) -> None:
         """Start the run again in another cell, or go on with it where it is if that comes back first."""
@@ -258,6 +254,10 @@ class Follower:
             self._perhaps_accepted.append(lost)
         self._lineage = self._lineage.restarted(lost)
         while self._follow.watch.is_lost(lost) or self._cell != lost:
+            if self._follow.watch.closed:
+                raise CellUnavailableError(
+                    f"cell {lost} does not answer, and the client was closed meanwhile"
+                )
             try:
                 submission = self._submission(self._planned())
             except (CellUnavailableError, PlacementError):
@@ -315,6 +315,18 @@ class Follower:
         assert self._lineage is not None
         if cell != self._cell:
             self._follow.originals.end(cell, self.submission.workflow_id, self._lineage, self._cell)
+
+
+def _let_go(*tasks: asyncio.Future[Any]) -> None:
+    # without waiting for them: whoever forgets a run may end the loop under this coroutine
+    for task in tasks:
+        task.cancel()
+        task.add_done_callback(_retrieve)
+
+
+def _retrieve(task: asyncio.Future[Any]) -> None:
+    if not task.cancelled():
+        task.exception()
 
 
 def _reason(error: BaseException) -> str:
