@@ -1,4 +1,4 @@
-"""Agents whose traces have something to show; their steps wait for files, so that a test decides when."""
+"""Agents whose traces have something to show. Each queued step has one place: a busy machine moves none."""
 
 import asyncio
 from datetime import timedelta
@@ -22,7 +22,7 @@ async def think(text: str) -> str:
     return text
 
 
-@step(dispatch="queue")
+@step(dispatch="queue", needs=Needs(tool="desk"))
 async def look(text: str) -> str:
     log.info("looked")
     return text
@@ -50,6 +50,7 @@ async def ask(text: str) -> str:
 
 @step(
     dispatch="queue",
+    needs=Needs(tool="desk"),
     retry=RetryPolicy(initial_interval=timedelta(milliseconds=50), maximum_attempts=3),
 )
 async def stumble(text: str) -> str:
@@ -60,7 +61,7 @@ async def stumble(text: str) -> str:
     return text
 
 
-@step(dispatch="queue", retry=RetryPolicy(maximum_attempts=1))
+@step(dispatch="queue", needs=Needs(tool="desk"), retry=RetryPolicy(maximum_attempts=1))
 async def fall(text: str) -> str:
     raise RuntimeError(f"fell over {text}")
 

@@ -107,6 +107,10 @@ class Collector:
                 self._arrived.clear()
                 await self._arrived.wait()
 
+    def counted(self, run: str) -> int:
+        """How many spans of a run there are, without inline steps that ran again."""
+        return sum(not span.attributes.get("edgeward.repeated") for span in self.of_run(run))
+
     def of_run(self, run: str) -> list[ReceivedSpan]:
         """All spans of the trace that a run is in."""
         traces = {span.trace_id for span in self.spans if span.attributes.get("edgeward.run.id") == run}

@@ -24,12 +24,13 @@ from tests.telemetry.processes import Traced
 
 def regions(cell: str, echo: str) -> Topology:
     ports = free_ports(2)
+    desk = Offer(kind="tool", name="desk", endpoint="http://127.0.0.1:1/desk")
     offers = (
         Offer(kind="tool", name="press", endpoint="http://127.0.0.1:1/press"),
         Offer(kind="tool", name="echo", endpoint=echo),
     )
     places = (
-        ("frankfurt", Coordinates(50.1, 8.7), "DE", ()),
+        ("frankfurt", Coordinates(50.1, 8.7), "DE", (desk,)),
         ("dublin", Coordinates(53.3, -6.3), "IE", offers),
     )
     return Topology(

@@ -24,7 +24,7 @@ async def tree_of(traced: Traced, *agents: str, spans: int) -> Tree:
     (agent,) = agents
     run = name(agent)
     await traced.call((agent, run), environment=traced.over_http())
-    await traced.collector.until(lambda arrived: len(arrived.of_run(run)) >= spans)
+    await traced.collector.until(lambda arrived: arrived.counted(run) >= spans)
     return Tree(traced.collector.of_run(run))
 
 
@@ -157,7 +157,7 @@ def whole(spans: list[ReceivedSpan]) -> bool:
 async def test_a_run_that_goes_on_as_new_is_linked(traced: Traced) -> None:
     run = name("Chain")
     await traced.call(("Chain", run), text="2", environment=traced.over_http())
-    await traced.collector.until(lambda arrived: len(arrived.of_run(run)) >= 7)
+    await traced.collector.until(lambda arrived: arrived.counted(run) >= 7)
     tree = Tree(traced.collector.of_run(run))
     links = tree.all("invoke_workflow Chain")
     assert tree.shape() == ["invoke_agent Chain", *[["invoke_workflow Chain", THINK]] * 3]
@@ -182,7 +182,7 @@ async def test_a_killed_home_loses_nothing_that_it_had_told(traced: Traced, tmp_
     await traced.start("frankfurt", traced.over_http(), "--cached-runs", "1")
     file.touch()
     await calling
-    await traced.collector.until(lambda arrived: len(arrived.of_run(run)) >= 12)
+    await traced.collector.until(lambda arrived: arrived.counted(run) >= 12)
     tree = Tree(traced.collector.of_run(run))
     waiting = ["step wait_for", "queue wait wait_for", "attempt wait_for"]
     assert tree.shape() == ["invoke_agent Long", ["invoke_workflow Long", LOOK, waiting, LOOK, THINK]]
@@ -194,7 +194,7 @@ async def test_a_killed_home_loses_nothing_that_it_had_told(traced: Traced, tmp_
 async def test_a_caller_without_a_trace_has_a_tree_from_the_run_on(traced: Traced) -> None:
     run = name("Mixed")
     await traced.call(("Mixed", run), environment={})
-    await traced.collector.until(lambda arrived: len(arrived.of_run(run)) >= 9)
+    await traced.collector.until(lambda arrived: arrived.counted(run) >= 9)
     assert Tree(traced.collector.of_run(run)).shape() == ["invoke_workflow Mixed", *MIXED]
 
 
@@ -202,7 +202,7 @@ async def test_what_the_caller_does_not_sample_is_not_sent(traced: Traced) -> No
     unheard, heard = name("Mixed"), name("Mixed")
     await traced.call(("Mixed", unheard), environment=traced.over_http(OTEL_TRACES_SAMPLER="always_off"))
     await traced.call(("Mixed", heard), environment=traced.over_http())
-    await traced.collector.until(lambda arrived: len(arrived.of_run(heard)) >= 10)
+    await traced.collector.until(lambda arrived: arrived.counted(heard) >= 10)
     assert traced.collector.of_run(unheard) == []
 
 
