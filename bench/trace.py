@@ -131,7 +131,10 @@ async def measure(samples: int, steps: int) -> dict[tuple[str, str], list[float]
 
 
 def check(told: str, output: str, steps: int) -> None:
-    found = len(json.loads(told)["steps"]) if output == "json" else told.count("_step ")
+    if output == "json":
+        found = len(json.loads(told)["steps"])
+    else:
+        found = sum(line.startswith(("*  ", "   ")) and "_step " in line for line in told.splitlines())
     if found != steps:
         raise SystemExit(f"the trace as {output} tells {found} steps, not {steps}")
 

@@ -17,8 +17,9 @@ from temporalio.service import ConnectConfig, RPCError, RPCStatusCode, ServiceCl
 
 from orchestrator.temporal_seams import OneTry, WatchedCalls
 
-START_WITHIN = timedelta(seconds=3)
-"""How long a cell may take to accept a run: several round trips around the globe."""
+START_WITHIN = timedelta(seconds=10)
+"""How long a cell may take to accept a run: one that is busy with thousands of them takes seconds, and to
+start the run elsewhere meanwhile would make it busier."""
 
 REFUSED_WITHIN = timedelta(seconds=1)
 """How long a cell to which there is no connection is tried: nothing was sent, so the run may go elsewhere."""

@@ -77,7 +77,8 @@ class StepInbound(ActivityInboundInterceptor):
                     stored=self._site is not None and self._site.region.store is not None,
                 )[0]
         except EdgewardError as error:
-            log.warning("step.failed", step=info.activity_type, run=info.workflow_run_id, error=str(error))
+            with running(step):  # the line says of which run and step
+                log.warning("step.failed", error=str(error))
             elsewhere = assignment is not None and assignment.elsewhere
             if isinstance(error, OfferMissingError) and self._stands_in(assignment):
                 # the home has it: the step waits for the home, or goes to its next place

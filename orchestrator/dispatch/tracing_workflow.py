@@ -263,6 +263,8 @@ def step_attributes(step: str, workflow_id: str, assignment: Assignment | None) 
         attributes[names.STEP_SEQUENCE] = assignment.sequence
         attributes[names.DISPATCH] = assignment.dispatch
         attributes[names.RESIDENCY] = str(assignment.residency)
+        if assignment.hedge:
+            attributes[names.HEDGED] = True
         if assignment.place is not None:
             attributes[names.PLACE] = assignment.place
         if assignment.predicted_ms is not None:
