@@ -20,8 +20,8 @@ from temporalio.client import Client, WorkflowHandle
 from bench.load_agents import PLAIN_AGENTS, STEPS, Inline, PlainInline, PlainQueued, Queued
 from bench.load_worker import HERE
 from orchestrator import EdgeClient
-from orchestrator.dispatch import TASK_TIMEOUT
 from orchestrator.dev.processes import ChildProcess, Supervisor
+from orchestrator.dispatch import TASK_TIMEOUT
 from orchestrator.queues import agents_queue
 
 CHECKOUT = Path(__file__).resolve().parent.parent

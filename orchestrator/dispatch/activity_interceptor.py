@@ -105,6 +105,15 @@ class StepInbound(ActivityInboundInterceptor):
         """Fails closed: a step that arrives where its run's data may not be is not run."""
         if self._site is None or assignment.residency.permits(self._site.region):
             return
+        if info.is_local and self._stands_in(assignment):
+            # the run may be here, and a block of it narrows what this very step may
+            raise ApplicationError(
+                f"step {info.activity_type} may not run in {self._site.region.name}, which stands in for "
+                f"{assignment.place}: it lies outside {assignment.residency}",
+                {"rule": "residency", "recovery": Recovery.ELSEWHERE.value},
+                type="PlacementError",
+                non_retryable=True,
+            )
         raise ApplicationError(
             f"step {info.activity_type} arrived in {self._site.region.name}, outside {assignment.residency}; "
             "the queue is polled by a worker of another region: correct the worker's --region",

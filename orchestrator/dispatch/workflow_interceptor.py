@@ -152,7 +152,8 @@ class PlacingOutbound(WorkflowOutboundInterceptor):
             input.headers = with_assignment(input.headers, assignment)
             return super().start_activity(input)
         step, candidates = placed
-        if len(candidates) == 1 and self._plan.root.without_place == "wait":
+        root = self._plan.root
+        if len(candidates) == 1 and root.without_place == "wait" and not root.standby_jurisdictions:
             return self._start_in(input, step, candidates[0], self._assignment(self._plan))
         return self._start_in_one_of(input, step, candidates)
 

@@ -105,8 +105,8 @@ class AgentPlan(_Value):
     home_jurisdictions: Names = frozenset()
     """Of the home, so that a block of the agent can narrow the residency without the topology."""
 
-    homebound: bool = False
-    """Whether a region that stands in for the home lies outside the residency: its runs wait for it."""
+    standby_jurisdictions: tuple[Names, ...] = ()
+    """Of each region that stands in for the home while its workers are gone."""
 
     residency: Residency
     """Of this agent: the run's, narrowed by its own. Workers apply it once more."""
@@ -118,6 +118,11 @@ class AgentPlan(_Value):
     """What it does while no place of a step can do it."""
 
     handoffs: Mapping[str, AgentPlan] = Field(default_factory=dict[str, "AgentPlan"])
+
+    @property
+    def homebound(self) -> bool:
+        """Whether a region that stands in for the home lies outside the residency: its runs wait for it."""
+        return not all(map(self.residency.covers, self.standby_jurisdictions))
 
     def step(self, name: str) -> StepPlan | None:
         """The plan of this step: by its name, else by the first pattern that matches."""

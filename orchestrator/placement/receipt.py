@@ -97,7 +97,9 @@ class Receipts:
             agent=node.agent.name,
             home=region.name,
             home_jurisdictions=region.jurisdictions,
-            homebound=not all(map(node.residency.permits, self._search.topology.standbys(region))),
+            standby_jurisdictions=tuple(
+                standby.jurisdictions for standby in self._search.topology.standbys(region)
+            ),
             residency=node.residency,
             steps=steps,
             without_place=node.agent.without_place,

@@ -15,6 +15,8 @@ from temporalio.client import WorkflowExecutionStatus
 from orchestrator import EdgeClient
 from orchestrator.dev.processes import Supervisor, free_ports
 from orchestrator.dev.temporal_server import start_cell
+from orchestrator.dispatch import RunPlanner
+from orchestrator.requirements import Residency
 from orchestrator.runtime import RegionWorker
 from orchestrator.runtime.cell_service import CellService
 from orchestrator.runtime.control import serving
@@ -22,7 +24,7 @@ from orchestrator.runtime.standby import BACK_AFTER, GONE_AFTER, Standby
 from orchestrator.topology import Offer, Region, Topology
 from tests.dispatch.conftest import server, three_regions
 from tests.runtime.test_worker_process import event, events, worker
-from tests.runtime.waiting import Waiting, application
+from tests.runtime.waiting import Waiting, application, undemanding
 
 APPLICATION = "tests.runtime.waiting:application"
 
@@ -66,14 +68,15 @@ async def test_a_run_whose_home_was_killed_goes_on_in_the_region_that_stands_by(
             async with worker(topology, tmp_path, application=APPLICATION) as home:
                 lines = events(home)
                 await event(lines, "queue.polled")
-                free = await edge.start(Waiting.run, origin="frankfurt")
-                bound = await edge.start(Waiting.run, origin="frankfurt", residency="DE")
-                for run in (free, bound):
+                free = await edge.start(Waiting.run, "", origin="frankfurt")
+                bound = await edge.start(Waiting.run, "", origin="frankfurt", residency="DE")
+                inside = await edge.start(Waiting.run, "DE", origin="frankfurt")
+                for run in (free, bound, inside):
                     assert run.plan.home == "frankfurt"
                     await run.handle.query(Waiting.begun)
                 home.kill()
                 await home.wait()
-            for run in (free, bound):
+            for run in (free, bound, inside):
                 await run.handle.signal(Waiting.go_on)
             # what the home alone offers is done in the next place that has it
             assert await free.result() == ["dublin inline", "ashburn queue"]
@@ -82,11 +85,23 @@ async def test_a_run_whose_home_was_killed_goes_on_in_the_region_that_stands_by(
             assert described.task_queue == "frankfurt.homebound"
             async with worker(topology, tmp_path, application=APPLICATION):
                 assert await bound.result() == ["frankfurt inline", "frankfurt inline"]
+                # the run may be in Dublin, this step may not: it has waited for its place
+                assert await inside.result() == ["frankfurt queue"]
                 await given_back(others[0])
     finally:
         for other in others:
             other.stop()
         await asyncio.gather(*running)
+
+
+async def test_a_block_that_narrows_the_residency_binds_a_sub_agent_to_its_home() -> None:
+    planner = RunPlanner(
+        three_regions("127.0.0.1:1", "127.0.0.1:1", {}), agents=undemanding.agent_definitions
+    )
+    plan = planner.plan("Staying", "frankfurt", homes=["frankfurt"]).root
+    assert not plan.homebound
+    assert not plan.narrowed(Residency.of("EU")).homebound
+    assert plan.narrowed(Residency.of("DE")).homebound
 
 
 async def given_back(worker: RegionWorker) -> None:

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from temporalio import workflow
 
-from orchestrator import Application, agent, call, current_step, step
+from orchestrator import Application, agent, call, current_step, placing, step
 from orchestrator.backends import model
 from orchestrator.requirements import Needs
 
@@ -31,9 +31,12 @@ class Waiting:
         self._told = False
 
     @workflow.run
-    async def run(self) -> list[str]:
+    async def run(self, block: str) -> list[str]:
         await call(where)
         await workflow.wait_condition(lambda: self._told)
+        if block:
+            with placing(residency=block):
+                return [await call(where)]
         return [await call(where), await call(ask)]
 
     @workflow.signal
