@@ -29,7 +29,6 @@ from orchestrator.errors import ConfigurationError, RunNotFoundError
 from orchestrator.placement import Candidate
 from orchestrator.topology import Cell, Topology
 from orchestrator.trace import PARTS, Pause, RunTrace, Slowest, StepTrace, find_run, regret_ms
-from orchestrator.trace.page import render_page
 
 WIDTH = 48
 """Characters of the waterfall."""
@@ -74,6 +73,9 @@ async def _trace(
 ) -> None:
     found = await _found(topology, workflow_id)
     if html is not None:
+        # its schema takes a tenth of a second to build, which the waterfall need not wait for
+        from orchestrator.trace.page import render_page
+
         write_text(html, render_page(found, topology))
         note(f"written: {html}")
     if why is not None:
