@@ -77,8 +77,8 @@ def failure_of_place(error: FailureError, *, repeatable: bool) -> PlaceFailure |
         return None
     details: Any = cause.details[0]
     recovery = cast("dict[str, Any]", details).get("recovery") if isinstance(details, dict) else None
-    if recovery not in (Recovery.ELSEWHERE, Recovery.RETRY_HERE):
-        return None
+    if recovery != Recovery.ELSEWHERE:
+        return None  # it has been tried here as often as its policy allows, or fails anywhere
     if not repeatable and cause.type != "BackendUnreachableError":
         return None
     return PlaceFailure(cause.type or "backend", surely=False)

@@ -120,7 +120,7 @@ async def test_a_step_that_nobody_takes_goes_to_the_next_place(topology: Topolog
             (1, "dublin", 1),
             (2, "dublin", 0),
         ]
-        assert trace.steps[0].error == "activity ScheduleToStart timeout"
+        assert trace.steps[0].error == "Timeout: activity ScheduleToStart timeout"
         assert trace.steps[0].parts is not None
         assert trace.steps[0].parts.queue_wait_ms >= 1500
         await replays(edge, run, Settled)
