@@ -13,11 +13,11 @@ from orchestrator.placement import Plan, RunTime, Snapshot, StepPlan
 from orchestrator.topology import Topology
 from tests.dispatch import wanderers
 from tests.dispatch.agents import Seen
-from tests.dispatch.test_place_again import assignments, with_absent, workers
+from tests.dispatch.test_place_again import assignments, topology, with_absent, workers
 from tests.dispatch.test_replay import other_topology, replayer
 from tests.dispatch.wanderers import Crawling, application
 
-__all__ = ["workers"]
+__all__ = ["topology", "workers"]
 
 
 @pytest.fixture
@@ -52,28 +52,31 @@ def hedged(plan: Plan, after_ms: float) -> Plan:
 
 
 async def started(edge: EdgeClient) -> WorkflowHandle[Crawling, Seen]:
-    plan = hedged(edge.plan(Crawling.run, origin="frankfurt"), after_ms=200)
-    assert [candidate.region for candidate in plan.root.steps["crawl"].candidates] == ["dublin", "ashburn"]
+    plan = hedged(edge.plan(Crawling.run, origin="frankfurt-w"), after_ms=200)
+    assert [candidate.region for candidate in plan.root.steps["crawl"].candidates] == [
+        "dublin-w",
+        "ashburn-w",
+    ]
     with starting(plan):
         return await edge.cell("europe").start_workflow(
-            Crawling.run, "word", id=f"crawling-{id(plan)}", task_queue="frankfurt.agents"
+            Crawling.run, "word", id=f"crawling-{id(plan)}", task_queue="frankfurt-w.agents"
         )
 
 
 async def test_a_step_that_takes_long_runs_elsewhere_too_and_the_loser_is_cancelled(
     edge: EdgeClient, slow: set[str], budget: HedgeBudget
 ) -> None:
-    slow.add("dublin")
+    slow.add("dublin-w")
     for _ in range(34):
         budget.earn()
     run = await started(edge)
     result = await run.result()
-    assert result.region == "ashburn"
+    assert result.region == "ashburn-w"
     await wanderers.cancelled.wait()
     history = await run.fetch_history()
     first, second = assignments(history)
-    assert (first.sequence, first.place, first.hedge) == (1, "dublin", False)
-    assert (second.sequence, second.place, second.hedge) == (1, "ashburn", True)
+    assert (first.sequence, first.place, first.hedge) == (1, "dublin-w", False)
+    assert (second.sequence, second.place, second.hedge) == (1, "ashburn-w", True)
     assert result.key == f"{run.first_execution_run_id}/1"
     plugin = EdgewardPlugin(other_topology(), application=application)
     await replayer(plugin, Crawling).replay_workflow(history)
@@ -82,7 +85,7 @@ async def test_a_step_that_takes_long_runs_elsewhere_too_and_the_loser_is_cancel
 async def test_without_a_budget_a_step_is_waited_for(
     edge: EdgeClient, slow: set[str], budget: HedgeBudget
 ) -> None:
-    slow.add("dublin")
+    slow.add("dublin-w")
     run = await started(edge)
 
     async def asked() -> bool:
@@ -103,7 +106,7 @@ async def test_a_step_that_comes_in_time_is_not_hedged(
     for _ in range(100):
         budget.earn()
     run = await started(edge)
-    assert (await run.result()).region == "dublin"
+    assert (await run.result()).region == "dublin-w"
     assert len(assignments(await run.fetch_history())) == 1
 
 
@@ -138,7 +141,7 @@ def test_a_plan_says_when_a_hedge_is_wanted(topology: Topology, run_time: RunTim
         steps=application.step_definitions,
         snapshot=lambda: Snapshot(run_times=seen),
     )
-    plan = planner.plan("Crawling", "frankfurt", homes=["frankfurt"])
+    plan = planner.plan("Crawling", "frankfurt-w", homes=["frankfurt-w"])
     step, charge = plan.root.steps["crawl"], plan.root.steps["charge"]
     assert (step.hedge_after_ms is not None) == wanted
     if step.hedge_after_ms is not None:

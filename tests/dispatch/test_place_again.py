@@ -33,12 +33,25 @@ from tests.dispatch.wanderers import (
 
 
 @pytest.fixture(scope="module")
+def topology(topology: Topology) -> Topology:
+    """The same regions under other names: the workers of other tests poll queues of the first ones."""
+    return Topology(
+        cells=tuple(cell.model_copy(update={"region": f"{cell.region}-w"}) for cell in topology.cells),
+        regions=tuple(
+            region.model_copy(update={"name": f"{region.name}-w", "control": None})
+            for region in topology.regions
+        ),
+        links=tuple(
+            Link(source=f"{link.source}-w", target=f"{link.target}-w", rtt_ms=link.rtt_ms)
+            for link in topology.links
+        ),
+    )
+
+
+@pytest.fixture(scope="module")
 async def workers(topology: Topology) -> AsyncIterator[None]:
     """Workers of the three regions, for these agents."""
-    alone = topology.model_copy(
-        update={"regions": tuple(region.model_copy(update={"control": None}) for region in topology.regions)}
-    )
-    workers = [RegionWorker(alone, region.name, application, warm_up=False) for region in alone.regions]
+    workers = [RegionWorker(topology, region.name, application, warm_up=False) for region in topology.regions]
     serving = [asyncio.create_task(worker.serve()) for worker in workers]
     yield
     for worker in workers:
@@ -70,7 +83,7 @@ def with_absent(topology: Topology, name: str) -> Topology:
     return Topology(
         cells=topology.cells,
         regions=(frankfurt, *others, absent),
-        links=(*topology.links, Link(source="frankfurt", target=name, rtt_ms=1.0)),
+        links=(*topology.links, Link(source="frankfurt-w", target=name, rtt_ms=1.0)),
     )
 
 
@@ -104,21 +117,21 @@ async def test_a_step_that_nobody_takes_goes_to_the_next_place(topology: Topolog
     async with await EdgeClient.connect(
         with_absent(topology, "mainz"), application=application, watch=False
     ) as edge:
-        run = await edge.start(Settled.run, "hello", origin="frankfurt", residency="EU")
+        run = await edge.start(Settled.run, "hello", origin="frankfurt-w", residency="EU")
         first, second = await run.result()
         assert run.plan.root.steps["deliver"].chosen.region == "mainz"
-        assert (first.region, second.region) == ("dublin", "dublin")
+        assert (first.region, second.region) == ("dublin-w", "dublin-w")
         assert (first.key, second.key) == (f"{run.run_id}/1", f"{run.run_id}/2")
         told = assignments(await history_of(edge, run.id))
         # the second step knows better
-        assert [(one.sequence, one.place) for one in told] == [(1, "mainz"), (1, "dublin"), (2, "dublin")]
+        assert [(one.sequence, one.place) for one in told] == [(1, "mainz"), (1, "dublin-w"), (2, "dublin-w")]
         [earlier] = told[1].earlier
         assert (earlier.place, earlier.reason) == ("mainz", "no worker took it in time")
         trace = await read_run(edge.cell("europe"), run.id)
         assert [(step.sequence, step.place, len(step.earlier)) for step in trace.steps] == [
             (1, "mainz", 0),
-            (1, "dublin", 1),
-            (2, "dublin", 0),
+            (1, "dublin-w", 1),
+            (2, "dublin-w", 0),
         ]
         assert trace.steps[0].error == "Timeout: activity ScheduleToStart timeout"
         assert trace.steps[0].parts is not None
@@ -133,10 +146,10 @@ async def test_a_step_whose_worker_falls_silent_goes_to_the_next_place(
         with_absent(topology, "worms"), application=application, watch=False
     ) as edge:
         doomed = asyncio.create_task(taken(edge.cell("europe"), "worms.tool"))
-        run = await edge.start(Settled.run, "hello", origin="frankfurt", residency="EU")
+        run = await edge.start(Settled.run, "hello", origin="frankfurt-w", residency="EU")
         first, _ = await run.result()
         await doomed
-        assert first.region == "dublin"
+        assert first.region == "dublin-w"
         told = assignments(await history_of(edge, run.id))
         assert told[1].earlier[0].reason == "its worker fell silent"
         await replays(edge, run, Settled)
@@ -145,53 +158,53 @@ async def test_a_step_whose_worker_falls_silent_goes_to_the_next_place(
 async def test_a_step_whose_endpoint_refuses_goes_to_the_next_place(
     edge: EdgeClient, broken: set[str]
 ) -> None:
-    broken.add("dublin")
-    run = await edge.start(Wanderer.run, "hello", origin="dublin")
+    broken.add("dublin-w")
+    run = await edge.start(Wanderer.run, "hello", origin="dublin-w")
     first, second = await run.result()
-    assert (first.region, first.dispatch) == ("ashburn", "queue")
-    assert second.region == "ashburn"
-    assert wanderers.tried[first.key] == ["dublin", "ashburn"]
+    assert (first.region, first.dispatch) == ("ashburn-w", "queue")
+    assert second.region == "ashburn-w"
+    assert wanderers.tried[first.key] == ["dublin-w", "ashburn-w"]
     assert assignments(await history_of(edge, run.id))[0].earlier[0].reason == "BackendUnreachableError"
     await replays(edge, run, Wanderer)
 
 
 @pytest.mark.parametrize("agent", [European, Blocked])
 async def test_a_step_never_leaves_its_residency(edge: EdgeClient, broken: set[str], agent: type) -> None:
-    broken.update({"dublin"})
-    run = await edge.start(agent.run, "hello", origin="dublin")  # type: ignore[attr-defined]  # one of two agents
+    broken.update({"dublin-w"})
+    run = await edge.start(agent.run, "hello", origin="dublin-w")  # type: ignore[attr-defined]  # one of two agents
     key = f"{run.run_id}/1"
     while len(wanderers.tried.get(key, [])) < 3:
         await asyncio.sleep(0.01)
     broken.clear()
-    assert (await run.result()).region == "dublin"
-    assert set(wanderers.tried[key]) == {"dublin"}
+    assert (await run.result()).region == "dublin-w"
+    assert set(wanderers.tried[key]) == {"dublin-w"}
 
 
 async def test_a_run_waits_for_a_place_to_come_back(edge: EdgeClient, broken: set[str]) -> None:
-    broken.update({"dublin", "ashburn"})
-    run = await edge.start(Wanderer.run, "hello", origin="dublin")
+    broken.update({"dublin-w", "ashburn-w"})
+    run = await edge.start(Wanderer.run, "hello", origin="dublin-w")
     key = f"{run.run_id}/1"
     while len(wanderers.tried.get(key, [])) < 3:
         await asyncio.sleep(0.01)
     broken.clear()
     first, _ = await run.result()
     assert first.key == key
-    assert {"dublin", "ashburn"} <= set(wanderers.tried[key])
+    assert {"dublin-w", "ashburn-w"} <= set(wanderers.tried[key])
     await replays(edge, run, Wanderer)
 
 
 async def test_a_run_fails_without_a_place_where_its_agent_says_so(
     edge: EdgeClient, broken: set[str]
 ) -> None:
-    broken.update({"dublin", "ashburn"})
-    run = await edge.start(Impatient.run, "hello", origin="dublin")
+    broken.update({"dublin-w", "ashburn-w"})
+    run = await edge.start(Impatient.run, "hello", origin="dublin-w")
     with pytest.raises(WorkflowFailureError) as failed:
         await run.result()
     error = innermost(failed.value)
     assert error.type == "PlacementError"
     assert "step deliver has no place left" in error.message
-    assert "dublin: BackendUnreachableError" in error.message
-    assert "ashburn: BackendUnreachableError" in error.message
+    assert "dublin-w: BackendUnreachableError" in error.message
+    assert "ashburn-w: BackendUnreachableError" in error.message
 
 
 async def test_a_step_that_must_not_run_twice_is_placed_again_only_if_it_never_began(
@@ -199,12 +212,12 @@ async def test_a_step_that_must_not_run_twice_is_placed_again_only_if_it_never_b
 ) -> None:
     known = with_absent(topology, "speyer")
     async with await EdgeClient.connect(known, application=application, watch=False) as edge:
-        untaken = await edge.start(Charging.run, "1", origin="frankfurt", residency="EU")
-        assert (await untaken.result()).region == "dublin"
+        untaken = await edge.start(Charging.run, "1", origin="frankfurt-w", residency="EU")
+        assert (await untaken.result()).region == "dublin-w"
     known = with_absent(topology, "trier")
     async with await EdgeClient.connect(known, application=application, watch=False) as edge:
         queue = asyncio.create_task(taken(edge.cell("europe"), "trier.tool"))
-        lost = await edge.start(Charging.run, "1", origin="frankfurt", residency="EU")
+        lost = await edge.start(Charging.run, "1", origin="frankfurt-w", residency="EU")
         await queue
         [told] = assignments(await history_of(edge, lost.id))
         assert (told.place, told.heartbeat, told.elsewhere) == ("trier", False, False)
@@ -214,11 +227,11 @@ async def test_a_step_that_must_not_run_twice_is_placed_again_only_if_it_never_b
 async def test_an_ordinary_workflow_is_placed_again_within_its_own_deadline(
     edge: EdgeClient, broken: set[str]
 ) -> None:
-    broken.add("dublin")
-    run = await edge.start(Ordinary.run, "hello", origin="dublin")
-    assert (await run.result()).region == "ashburn"
-    broken.update({"dublin", "ashburn"})
-    run = await edge.start(Ordinary.run, "hello", origin="dublin")
+    broken.add("dublin-w")
+    run = await edge.start(Ordinary.run, "hello", origin="dublin-w")
+    assert (await run.result()).region == "ashburn-w"
+    broken.update({"dublin-w", "ashburn-w"})
+    run = await edge.start(Ordinary.run, "hello", origin="dublin-w")
     with pytest.raises(WorkflowFailureError) as failed:
         await run.result()
     # two attempts, as its policy says
@@ -229,7 +242,7 @@ async def test_an_ordinary_workflow_is_placed_again_within_its_own_deadline(
 @pytest.mark.parametrize("when", ["not begun", "running"])
 async def test_a_cancelled_step_ends_wherever_it_is(topology: Topology, edge: EdgeClient, when: str) -> None:
     wanderers.started.clear()
-    run = await edge.start(Cancelling.run, when, origin="frankfurt", residency="EU")
+    run = await edge.start(Cancelling.run, when, origin="frankfurt-w", residency="EU")
     if when == "running":
         await wanderers.started.wait()
         await run.handle.signal(Cancelling.cancel_it)
