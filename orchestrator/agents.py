@@ -16,6 +16,7 @@ import temporalio.activity
 import temporalio.workflow
 from temporalio.common import RetryPolicy
 
+from orchestrator.budgets import Budget
 from orchestrator.errors import ConfigurationError
 from orchestrator.placement import (
     AgentProfile,
@@ -44,6 +45,9 @@ DEFAULT_RETRY = RetryPolicy(
 )
 """Four tries within about two seconds: an agent's user waits for the answer."""
 
+DEFAULT_LONGEST_WAIT = timedelta(seconds=5)
+"""In queues: who waits longer for an answer to begin has gone, and the work is done for nobody."""
+
 
 @dataclass(frozen=True)
 class StepDefinition:
@@ -58,6 +62,7 @@ class StepDefinition:
     cancellable: bool
     dispatch: DispatchChoice
     prior: RunTime | None
+    tokens: int | None
     signature: inspect.Signature = field(compare=False, repr=False)
 
     def profile(self, expected_calls: float) -> StepProfile:
@@ -71,6 +76,7 @@ class StepDefinition:
             repeatable=self.repeatable,
             cancellable=self.cancellable,
             dispatch=self.dispatch,
+            tokens=self.tokens,
         )
 
 
@@ -88,6 +94,10 @@ class AgentDefinition:
     )
     without_place: WithoutPlace = "wait"
     on_cell_loss: OnCellLoss = "wait"
+    budget: Budget | None = None
+    """The author's, its duration being the deadline."""
+
+    longest_wait: timedelta = DEFAULT_LONGEST_WAIT
 
     def profile(self, known_steps: Iterable[StepDefinition] = ()) -> AgentProfile:
         """The agent as the planner sees it.
@@ -108,6 +118,7 @@ class AgentDefinition:
             ),
             requirements=self.requirements,
             without_place=self.without_place,
+            budget=self.budget,
         )
 
 
@@ -122,6 +133,7 @@ def step(
     cancellable: bool = True,
     dispatch: DispatchChoice = "auto",
     expected: timedelta | tuple[timedelta, timedelta] | None = None,
+    tokens: int | None = None,
     name: str | None = None,
 ) -> Callable[[FunctionT], FunctionT]:
     """Declares a function a step: an activity that Edgeward places.
@@ -140,6 +152,9 @@ def step(
             is inline only up to a second (p95), one that is not up to a minute.
         dispatch: ``inline`` or ``queue`` where the author decides; ``auto`` leaves it to the plan.
         expected: How long its body takes until that has been learned: the p50, or p50 and p95.
+        tokens: What the models that it calls may generate at most in one call of it: their ``max_tokens``
+            are lowered to what is left of it. Under a budget of tokens so many are reserved before
+            each dispatch, and a step that does not say cannot let a model generate anything.
         name: The activity's name; default: the function's.
 
     Returns:
@@ -168,6 +183,7 @@ def step(
             cancellable=cancellable,
             dispatch=dispatch,
             prior=_prior(expected),
+            tokens=_checked_tokens(tokens),
             signature=inspect.signature(function),
         )
         setattr(function, _STEP, definition)
@@ -184,6 +200,9 @@ def agent(
     handoffs: Mapping[type, float] | None = None,
     without_place: WithoutPlace = "wait",
     on_cell_loss: OnCellLoss = "wait",
+    deadline: timedelta | None = None,
+    budget: Budget | None = None,
+    longest_wait: timedelta = DEFAULT_LONGEST_WAIT,
     name: str | None = None,
     sandboxed: bool = True,
 ) -> Callable[[ClassT], ClassT]:
@@ -202,6 +221,11 @@ def agent(
             cell is back. ``restart``: the client that waits for it starts it again, from its beginning,
             in another cell: for agents whose steps may be repeated, or have their effects under
             ``current_step().idempotency_key``. Its sub-agents go with it, whatever they declare.
+        deadline: How long a run may take from its start. Its steps are given what is left of it, none starts
+            after it, and a run that is not done by then fails with a ``DeadlineExceededError``.
+        budget: What a run may use at most, its sub-agents included; ``duration`` is the deadline.
+        longest_wait: A run whose steps would wait longer than this in queues is not started; its caller
+            gets an ``AdmissionRefusedError`` that says when to try again.
         name: The workflow's name; default: the class's.
         sandboxed: Whether Temporal's sandbox watches over its determinism at run time. Without
             it a run of five steps is faster by about ten milliseconds, and only replay tests
@@ -224,11 +248,26 @@ def agent(
             handoffs=_declared_handoffs(cls, handoffs or {}),
             without_place=without_place,
             on_cell_loss=on_cell_loss,
+            budget=with_deadline(budget, deadline),
+            longest_wait=_checked_wait(cls, longest_wait),
         )
         setattr(cls, _AGENT, definition)
         return cls
 
     return attach
+
+
+def with_deadline(budget: Budget | None, deadline: timedelta | None) -> Budget | None:
+    """This budget with a duration of at most so long.
+
+    Raises:
+        ConfigurationError: The deadline is not positive.
+    """
+    if deadline is None:
+        return budget
+    if deadline <= timedelta():
+        raise ConfigurationError(f"a deadline is positive, not {deadline}")
+    return (budget or Budget()).merged(Budget(duration=deadline))
 
 
 def step_definition(function: Callable[..., Any]) -> StepDefinition | None:
@@ -250,6 +289,20 @@ def _refuse_contradiction(repeatable: bool, dispatch: DispatchChoice, timeout: t
         )
     if timeout <= timedelta(0):
         raise ConfigurationError(f"a step's timeout is positive, not {timeout}")
+
+
+def _checked_tokens(tokens: int | None) -> int | None:
+    if tokens is not None and tokens < 0:
+        raise ConfigurationError(f"a step's tokens are {tokens}; give zero or more, or leave them out")
+    return tokens
+
+
+def _checked_wait(cls: type, longest_wait: timedelta) -> timedelta:
+    if longest_wait < timedelta():
+        raise ConfigurationError(
+            f"agent {cls.__qualname__} accepts a wait of {longest_wait}; give zero or more"
+        )
+    return longest_wait
 
 
 def kind_of(needs: Needs | None) -> str:

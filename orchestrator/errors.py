@@ -4,6 +4,7 @@ One base, so that a caller can catch them all, and a small tree below it. A mess
 the thing, the place and the remedy; it never holds a secret or a message's content.
 """
 
+import math
 from datetime import timedelta
 from enum import StrEnum
 
@@ -58,6 +59,28 @@ class StoreUnavailableError(EdgewardError):
 
 class CellUnavailableError(EdgewardError):
     """The server of a cell does not answer, so a run cannot be started or read there."""
+
+
+class AdmissionRefusedError(EdgewardError):
+    """A run is not started, because where it would run is full; nothing was sent.
+
+    Attributes:
+        region: Where the queue is.
+        retry_after: When it is worth another try.
+    """
+
+    def __init__(self, message: str, *, region: str, retry_after: timedelta) -> None:
+        super().__init__(f"{message}; try again in {math.ceil(retry_after.total_seconds())} s")
+        self.region = region
+        self.retry_after = retry_after
+
+
+class BudgetExceededError(EdgewardError):
+    """A call was not made, because the run's budget has not enough left for it."""
+
+
+class DeadlineExceededError(EdgewardError):
+    """A run, or a step that was to start, is past the run's deadline."""
 
 
 class DeploymentError(EdgewardError):

@@ -9,7 +9,7 @@ import pytest
 CHECKOUT = Path(__file__).resolve().parent.parent
 
 LEAVES = {"errors", "geography"}
-RULES = {"topology", "requirements"} | LEAVES
+RULES = {"topology", "requirements", "budgets"} | LEAVES
 PLACEMENT = {"placement"} | RULES
 NAMES = {"queues", "streams", "temporal_seams", "timing"} | LEAVES
 AUTHORS = {"agents", "calls", "context"} | NAMES | PLACEMENT
@@ -19,6 +19,7 @@ PROCESSES = {"client", "runtime", "trace"} | DISPATCH
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "geography": {"errors"},
+    "budgets": {"errors"},
     "queues": {"errors"},
     "streams": {"errors"},
     "timing": set(),

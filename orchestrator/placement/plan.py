@@ -12,6 +12,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 
+from orchestrator.budgets import Budget
 from orchestrator.geography import Origin
 from orchestrator.placement.cost import StepCost
 from orchestrator.placement.known import KnownOr
@@ -66,6 +67,9 @@ class StepPlan(_Value):
     """Regions that the hard rules removed."""
 
     repeatable: bool = True
+    tokens: int | None = None
+    """What its models may generate at most in one call; None where its author did not say."""
+
     hedge_after_ms: float | None = None
     """When a second dispatch is wanted: the p95 of its call, as far as it was learned. None for never."""
 
@@ -116,6 +120,12 @@ class AgentPlan(_Value):
 
     without_place: Annotated[WithoutPlace, KnownOr("wait")] = "wait"
     """What it does while no place of a step can do it."""
+
+    budget: Budget | None = None
+    """What its author lets each of its runs use."""
+
+    expected_calls: float = 1.0
+    """How often the agent above it is expected to start it."""
 
     handoffs: Mapping[str, AgentPlan] = Field(default_factory=dict[str, "AgentPlan"])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from orchestrator.budgets import Budget
 from orchestrator.requirements import Requirements
 
 Dispatch = Literal["inline", "queue"]
@@ -80,6 +81,9 @@ class StepProfile:
     """Whether a cancellation must reach it while it runs."""
 
     dispatch: DispatchChoice = "auto"
+    tokens: int | None = None
+    """What its models may generate at most in one call, as its author declares."""
+
     payload_bytes: int = 4096
     """Input and result together."""
 
@@ -105,3 +109,4 @@ class AgentProfile:
     handoffs: tuple[Handoff, ...] = ()
     requirements: Requirements = field(default_factory=Requirements)
     without_place: WithoutPlace = "wait"
+    budget: Budget | None = None

@@ -103,6 +103,8 @@ class Receipts:
             residency=node.residency,
             steps=steps,
             without_place=node.agent.without_place,
+            budget=node.agent.budget,
+            expected_calls=node.calls,
             handoffs=handoffs,
         )
 
@@ -119,6 +121,7 @@ class Receipts:
             candidates=candidates,
             excluded=dict(islice(self._excluded(table, home, cell), self._limit)),
             repeatable=step.repeatable,
+            tokens=step.tokens,
             hedge_after_ms=self._hedge_after_ms(table, places, candidates),
         )
 
