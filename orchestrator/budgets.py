@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from datetime import timedelta
-from decimal import Decimal
 from typing import TypeVar
 
 from orchestrator.errors import ConfigurationError
@@ -27,7 +26,7 @@ class Budget:
     """
 
     tokens: int | None = None
-    """That models generate, in all of the run's steps: each reserves what it declares (``@step(tokens=...)``)."""
+    """That models generate: each step reserves what it declares (``@step(tokens=...)``)."""
 
     steps: int | None = None
     """Dispatches of steps: retries and further places count again."""
@@ -62,14 +61,9 @@ class Budget:
         return self.tokens is not None or self.steps is not None or self.price is not None
 
     @property
-    def is_spent_by_calls(self) -> bool:
+    def is_used_outside(self) -> bool:
         """Whether what a step does outside of the run's history uses it up: tokens or money."""
         return self.tokens is not None or self.price is not None
-
-
-def exact(price: float) -> Decimal:
-    """A price as it is written, so that ten times 0.1 is 1."""
-    return Decimal(repr(float(price)))
 
 
 def _smaller(one: PartT | None, other: PartT | None) -> PartT | None:

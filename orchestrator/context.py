@@ -11,8 +11,44 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
+from orchestrator.errors import BudgetExceededError
 from orchestrator.placement import Dispatch
 from orchestrator.timing import Stopwatch
+
+
+class TokenAllowance:
+    """What the models of one attempt of a step may generate: taken before each call.
+
+    Args:
+        tokens: In all of its calls.
+    """
+
+    def __init__(self, tokens: int) -> None:
+        self.tokens = tokens
+        self.left = tokens
+
+    def take(self, step: str, wanted: int | None) -> int:
+        """Takes for one call what it wants, or what is left if that is less.
+
+        Args:
+            step: Its name, for the error.
+            wanted: ``max_tokens`` of the call; None for as many as there may be.
+
+        Raises:
+            BudgetExceededError: None is left.
+        """
+        if self.left < 1:
+            raise BudgetExceededError(
+                f"step {step} lets its models generate {self.tokens} tokens and none of them are left; "
+                "declare what it needs: @step(tokens=...)"
+            )
+        taken = self.left if wanted is None else min(self.left, wanted)
+        self.left -= taken
+        return taken
+
+    def settle(self, taken: int, used: int) -> None:
+        """Puts back what a call took and, as its model says, did not generate."""
+        self.left += min(taken, max(0, taken - used))
 
 
 @dataclass(frozen=True)
@@ -39,8 +75,12 @@ class StepContext:
     key: str | None = None
     """Its idempotency key, where its run may be restarted in another cell."""
 
+    tokens: TokenAllowance | None = None
+    """What the models that it calls may still generate; None for no bound."""
+
     ends_at: float | None = None
-    """When the step's timeout ends this attempt, on the clock of ``time.monotonic``, in seconds."""
+    """When a timeout of the step or the deadline of its run ends this attempt, on the clock of
+    ``time.monotonic``, in seconds."""
 
     @property
     def idempotency_key(self) -> str:

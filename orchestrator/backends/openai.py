@@ -6,7 +6,7 @@ import asyncio
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, Literal, Unpack
 
@@ -30,7 +30,7 @@ from orchestrator.backends.openai_format import (
 )
 from orchestrator.backends.operations import minor_operation, model_operation
 from orchestrator.backends.shapes import ShapeError, parsed_as
-from orchestrator.context import emit
+from orchestrator.context import current_step, emit
 from orchestrator.errors import (
     BackendError,
     BackendFaultError,
@@ -79,15 +79,18 @@ class Model:
             BackendError: The endpoint failed; the class and its ``recovery`` say how.
             SchemaViolationError: The answer, or the arguments of a tool call, break their schema.
         """
-        request = ChatRequest(**options)
+        request = _allowed(ChatRequest(**options))
         deadline = Deadline(request.timeout)
         asked = request.body(self._model, messages, stream=False)
         with Call(self._chat) as call:
             _tell_request(call, request, messages, stream=False)
             url = self._http.url("/chat/completions")
-            body = await self._http.request("POST", url, deadline, json=asked, call=call)
+            body = await self._http.request(
+                "POST", url, deadline, json=asked, repeatable=not _is_counted(), call=call
+            )
             response = self._http.parsed(ChatResponse, body.content)
             _tell_usage(call, response.usage)
+            _settle(request, response.usage)
             try:
                 completion = response.completion()
             except ArgumentsError as error:
@@ -107,7 +110,7 @@ class Model:
             StreamInterruptedError: It ended before its last piece.
             BackendError: The endpoint failed in another way.
         """
-        request = ChatRequest(**options)
+        request = _allowed(ChatRequest(**options))
         async with aclosing(self._pieces(messages, request)) as pieces:
             async for piece in pieces:
                 yield piece
@@ -119,7 +122,7 @@ class Model:
             StreamInterruptedError: It ended before its last piece.
             BackendError: As of ``chat``.
         """
-        request = ChatRequest(**options)
+        request = _allowed(ChatRequest(**options))
         text: list[str] = []
         last = Piece()
         async with aclosing(self._pieces(messages, request)) as pieces:
@@ -237,7 +240,10 @@ class Model:
         url = self._http.url("/chat/completions")
         with Call(self._chat) as call:
             _tell_request(call, request, messages, stream=True)
-            async with self._http.open("POST", url, deadline, json=body, call=call) as response:
+            opened = self._http.open(
+                "POST", url, deadline, json=body, repeatable=not _is_counted(), call=call
+            )
+            async with opened as response:
                 if not response.headers.get("content-type", "").startswith("text/event-stream"):
                     raise self._http.error(MalformedResponseError, "the answer is no stream of events")
                 assembly = _Assembly(self._http, call)
@@ -252,6 +258,7 @@ class Model:
                         yield piece
                 last = assembly.last()
             _tell_usage(call, assembly.usage)
+            _settle(request, assembly.usage)
             _tell_answer(call, last, "".join(assembly.text))
         yield last
 
@@ -261,6 +268,31 @@ class Model:
                 yield event
         except sse.EventTooLargeError as error:
             raise self._http.error(MalformedResponseError, str(error)) from None
+
+
+def _is_counted() -> bool:
+    """Whether what models generate for the running step is bounded: then no request is sent twice unseen."""
+    step = current_step()
+    return step is not None and step.tokens is not None
+
+
+def _allowed(request: ChatRequest) -> ChatRequest:
+    """The request with what the running step may still let a model generate.
+
+    Raises:
+        BudgetExceededError: That is nothing.
+    """
+    step = current_step()
+    if step is None or step.tokens is None:
+        return request
+    return replace(request, max_tokens=step.tokens.take(step.step, request.max_tokens))
+
+
+def _settle(request: ChatRequest, usage: TokenUsage | None) -> None:
+    step = current_step()
+    if step is None or step.tokens is None or usage is None or usage.completion_tokens is None:
+        return
+    step.tokens.settle(request.max_tokens or 0, usage.completion_tokens)
 
 
 async def _to_the_end(events: AsyncIterator[bytes]) -> None:

@@ -17,7 +17,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.worker import ActivityInboundInterceptor, ActivityOutboundInterceptor, ExecuteActivityInput
 
 from orchestrator.backends import using
-from orchestrator.context import StepContext, running
+from orchestrator.context import StepContext, TokenAllowance, running
 from orchestrator.dispatch.handover import assignment_in
 from orchestrator.dispatch.headers import Assignment
 from orchestrator.dispatch.hedging import HEDGE_ACTIVITY
@@ -124,7 +124,8 @@ class StepInbound(ActivityInboundInterceptor):
 
     def _context(self, assignment: Assignment | None, info: activity.Info) -> StepContext:
         region = self._site.region.name if self._site else (region_of(info.task_queue) or "")
-        timeout = info.start_to_close_timeout
+        left = _time_left(info)
+        tokens = assignment.tokens if assignment else None
         workflow_id = info.workflow_id or info.activity_id
         publish: Callable[[StepContext, str], None] | None = None
         if self._site is not None and self._site.publish is not None:
@@ -137,11 +138,12 @@ class StepInbound(ActivityInboundInterceptor):
             activity_id=info.activity_id,
             sequence=assignment.sequence if assignment else 0,
             key=assignment.key if assignment else None,
-            attempt=info.attempt,
+            attempt=info.attempt + (assignment.retries if assignment else 0),
             region=region,
             dispatch="inline" if info.is_local else "queue",
             publish=publish,
-            ends_at=time.monotonic() + timeout.total_seconds() if timeout else None,
+            tokens=TokenAllowance(tokens) if tokens is not None else None,
+            ends_at=time.monotonic() + left.total_seconds() if left is not None else None,
         )
 
     @contextmanager
@@ -179,6 +181,16 @@ class StepInbound(ActivityInboundInterceptor):
                 yield
             finally:
                 self._site.busy[kind] -= 1
+
+
+def _time_left(info: activity.Info) -> timedelta | None:
+    """Until a timeout ends this attempt. Both times are of one clock, the server's for a queued step."""
+    left = info.start_to_close_timeout
+    total = info.schedule_to_close_timeout
+    if total is not None:
+        of_all = total - (info.started_time - info.scheduled_time)
+        left = of_all if left is None else min(left, of_all)
+    return left
 
 
 def _publish(publish: Publish, root: str, step: StepContext, text: str) -> None:

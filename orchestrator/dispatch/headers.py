@@ -1,4 +1,4 @@
-"""What travels in Temporal headers: the plan with a run, an assignment with each step.
+"""What travels in Temporal headers: the plan and the limits of a run, an assignment with each step.
 
 Headers are JSON, whatever data converter the application uses, so that every worker and every reader
 of a history understands them. They hold regions and costs, never a run's data. A plan repeats itself
@@ -14,15 +14,17 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Annotated, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 from temporalio.api.common.v1 import Payload
 
+from orchestrator.budgets import Budget
 from orchestrator.errors import ConfigurationError
 from orchestrator.placement import Dispatch, KnownOr, Plan
 from orchestrator.requirements import Residency
 
 PLAN_HEADER = "edgeward-plan"
 ASSIGNMENT_HEADER = "edgeward-assignment"
+LIMITS_HEADER = "edgeward-limits"
 
 COMPRESSED = b"json/zlib"
 """In a payload's metadata: UTF-8 JSON, compressed as in RFC 1950."""
@@ -83,6 +85,24 @@ class Assignment(BaseModel):
     earlier: tuple[EarlierPlace, ...] = ()
     """The places that it was to be done in before."""
 
+    retries: int = 0
+    """How often its run tried it again in this place. Without a budget the server does that, unseen."""
+
+    tokens: int | None = None
+    """What its models may generate at most; None for no bound."""
+
+
+class RunLimits(BaseModel):
+    """What this very run may use, besides what its agent declares. Not in the plan, which runs share."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    budget: Budget | None = None
+    """Its duration counts from the start of the run."""
+
+    ends_at: AwareDatetime | None = None
+    """When it has to be over, on the server's clock: of a run that goes on, or was started by another one."""
+
 
 def with_plan(headers: Mapping[str, Payload], plan: Plan) -> dict[str, Payload]:
     """These headers and the plan of a run."""
@@ -102,6 +122,21 @@ def plan_of(headers: Mapping[str, Payload]) -> Plan | None:
 @lru_cache(maxsize=PLANS)
 def _plan(payload: bytes) -> Plan:
     return _value(Payload.FromString(payload), PLAN_HEADER, Plan)
+
+
+def with_limits(headers: Mapping[str, Payload], limits: RunLimits) -> dict[str, Payload]:
+    """These headers and the limits of a run."""
+    return {**headers, LIMITS_HEADER: _payload(limits, compressed=False)}
+
+
+def limits_of(headers: Mapping[str, Payload]) -> RunLimits | None:
+    """The limits in the headers of a run; None if it was started without.
+
+    Raises:
+        ConfigurationError: The header cannot be read.
+    """
+    payload = headers.get(LIMITS_HEADER)
+    return None if payload is None else _value(payload, LIMITS_HEADER, RunLimits)
 
 
 def with_assignment(headers: Mapping[str, Payload], assignment: Assignment) -> dict[str, Payload]:

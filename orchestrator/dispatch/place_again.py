@@ -177,7 +177,10 @@ class PlacedStep:
                 if failure is None or self._has_no_attempt_left(failure):
                     raise
                 self._note_failure(failure)
-                self._running = self._start_in(await self._next(error))
+                place = await self._next(error)
+                if self._is_over():
+                    raise
+                self._running = self._start_in(place)
             else:
                 self._note_success()
                 return result
@@ -224,11 +227,14 @@ class PlacedStep:
         return self._start(Dispatching(place, self._attempt, self._earlier, wait, hedge))
 
     def _has_no_attempt_left(self, failure: PlaceFailure) -> bool:
-        if self._places.ends_at is not None and workflow.now() >= self._places.ends_at:
+        if self._is_over():
             return True
         if failure.reason != _NOT_STARTED:
             self._begun += 1
         return self._places.attempts is not None and self._begun >= self._places.attempts
+
+    def _is_over(self) -> bool:
+        return self._places.ends_at is not None and workflow.now() >= self._places.ends_at
 
     async def _next(self, error: FailureError) -> Candidate:
         """The next place, after a pause where all have been tried."""

@@ -9,10 +9,10 @@ by the plan.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import cached_property, partial
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar, NoReturn, TypeVar
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
@@ -29,6 +29,8 @@ from temporalio.worker import (
 
 from orchestrator.calls import current_requirements
 from orchestrator.dispatch.answer import AnswerUpdate
+from orchestrator.dispatch.bounds import RunBounds, bounds_of
+from orchestrator.dispatch.budget import Ledger
 from orchestrator.dispatch.handover import InlineSteps
 from orchestrator.dispatch.headers import (
     PLAN_HEADER,
@@ -51,9 +53,11 @@ from orchestrator.dispatch.run_texts import details_of, sub_agent_summary
 from orchestrator.dispatch.search_attributes import add_to_sub_agent
 from orchestrator.errors import PayloadTooLargeError
 from orchestrator.fleet import RegionHealth
-from orchestrator.placement import Candidate, Dispatch, Plan, StepPlan
+from orchestrator.placement import AgentPlan, Candidate, Dispatch, Plan, StepPlan
 from orchestrator.queues import agents_queue, step_queue
 from orchestrator.requirements import Residency
+
+InputT = TypeVar("InputT", StartActivityInput, StartLocalActivityInput)
 
 SUMMARY_FROM_MS = 20.0
 """Inline steps that are predicted to be shorter have no summary: one costs the SDK 0.2 ms, a tenth of what
@@ -84,7 +88,8 @@ class PlacingInbound(WorkflowInboundInterceptor):
 
     def init(self, outbound: WorkflowOutboundInterceptor) -> None:
         """See base class."""
-        super().init(PlacingOutbound(outbound, self.health, stored=self.stored))
+        self._outbound = PlacingOutbound(outbound, self.health, stored=self.stored)
+        super().init(self._outbound)
         self._answer: AnswerUpdate | None = None
         if PLAN_HEADER in outbound.info().headers:
             self._answer = AnswerUpdate()
@@ -96,7 +101,7 @@ class PlacingInbound(WorkflowInboundInterceptor):
             return await super().execute_workflow(input)
         try:
             [result] = _checked(
-                [await super().execute_workflow(input)],
+                [await self._executed(input)],
                 f"result of {workflow.info().workflow_type}",
                 stored=self.stored,
             )
@@ -107,6 +112,10 @@ class PlacingInbound(WorkflowInboundInterceptor):
             raise
         await self._answer.give(result)
         return result
+
+    async def _executed(self, input: ExecuteWorkflowInput) -> Any:
+        execute, bounds = super().execute_workflow, self._outbound.bounds
+        return await (execute(input) if bounds is None else bounds.in_time(execute, input))
 
 
 class PlacingOutbound(WorkflowOutboundInterceptor):
@@ -133,6 +142,12 @@ class PlacingOutbound(WorkflowOutboundInterceptor):
         return plan_of(workflow.info().headers)
 
     @cached_property
+    def bounds(self) -> RunBounds | None:
+        """Its deadline and budget; None where it has neither."""
+        info = workflow.info()
+        return bounds_of(self._plan, info.headers, info.workflow_start_time)
+
+    @cached_property
     def _inline(self) -> InlineSteps:
         return InlineSteps(workflow.info().run_id)
 
@@ -142,15 +157,17 @@ class PlacingOutbound(WorkflowOutboundInterceptor):
             return super().start_activity(input)
         input.activity_id = self._next_id(input.activity_id)
         self._key = self._keys.next(input.activity, input.args) if self._keys else None
+        if self.bounds is not None:
+            self.bounds.bound(input)
         if input.task_queue is not None:
             # the author's decision: it stays, and the step still gets its idempotency key
-            input.headers = with_assignment(input.headers, self._assignment(self._plan))
-            return super().start_activity(input)
+            assignment = self._assignment(self._plan)
+            step = self._plan.root.step(input.activity)
+            return self._counted(input, assignment, step, _highest_price(step), self._start_queued)
         placed = self._places_of(self._plan, input.activity)
         if placed is None:
             assignment = self._assignment(self._plan, place=self._plan.home)
-            input.headers = with_assignment(input.headers, assignment)
-            return super().start_activity(input)
+            return self._counted(input, assignment, None, 0.0, self._start_queued)
         step, candidates = placed
         root = self._plan.root
         if len(candidates) == 1 and root.without_place == "wait" and not root.standby_jurisdictions:
@@ -173,7 +190,7 @@ class PlacingOutbound(WorkflowOutboundInterceptor):
             attempts=(attempts.maximum_attempts or None) if attempts else None,
             ends_at=workflow.now() + total if total else None,
             health=self.health,
-            hedge_after=_duration(step.hedge_after_ms),
+            hedge_after=_duration(step.hedge_after_ms) if self._ledger is None else None,
             may_hedge=partial(self._ask_for_hedge, f"{first_id}.hedge"),
         )
 
@@ -208,6 +225,8 @@ class PlacingOutbound(WorkflowOutboundInterceptor):
         """Starts a step in a place. From the second place on it is queued, wherever that is."""
         again = assignment.hedge or assignment.earlier
         inline = place.dispatch == "inline" and input.heartbeat_timeout is None and not again
+        if self.bounds is not None and self.bounds.used_outside:
+            inline = False  # after a crash it would run again, and nobody would count it
         beats = not inline and step.repeatable and input.heartbeat_timeout is None
         assignment = assignment.model_copy(
             update={
@@ -220,8 +239,7 @@ class PlacingOutbound(WorkflowOutboundInterceptor):
         if not inline or place.cost.predicted_ms >= SUMMARY_FROM_MS:
             input.summary = input.summary or _summary(input.activity, assignment)
         if inline:
-            return self._start_inline(_as_local(input), assignment)
-        input.headers = with_assignment(input.headers, assignment)
+            return self._counted(_as_local(input), assignment, step, place.cost.price, self._start_inline)
         input.args = _checked(input.args, f"input of step {input.activity}", stored=self._stored)
         input.task_queue = step_queue(place.region, step.kind)
         if beats:
@@ -230,6 +248,38 @@ class PlacingOutbound(WorkflowOutboundInterceptor):
             input.schedule_to_start_timeout = min(slot_wait, input.schedule_to_start_timeout or slot_wait)
             if step.repeatable:
                 input.retry_policy = _leaving_a_place(input.retry_policy)
+        return self._counted(input, assignment, step, place.cost.price, self._start_queued)
+
+    def _counted(
+        self,
+        input: InputT,
+        assignment: Assignment,
+        step: StepPlan | None,
+        price: float,
+        start: Callable[[InputT, Assignment], workflow.ActivityHandle[Any]],
+    ) -> workflow.ActivityHandle[Any]:
+        """Starts a step, with what its models may generate; counted where the run has a budget."""
+        bounds, tokens = self.bounds, step.tokens if step is not None else None
+        if bounds is not None:
+            tokens = bounds.tokens_of(tokens)
+        if tokens is not None:
+            assignment = assignment.model_copy(update={"tokens": tokens})
+        if bounds is None:
+            return start(input, assignment)
+
+        def start_again(again: InputT, before: int) -> workflow.ActivityHandle[Any]:
+            return start(again, assignment.model_copy(update={"retries": before}) if before else assignment)
+
+        return bounds.counted(input, tokens, price, start_again)
+
+    @property
+    def _ledger(self) -> Ledger | None:
+        return None if self.bounds is None else self.bounds.ledger
+
+    def _start_queued(
+        self, input: StartActivityInput, assignment: Assignment
+    ) -> workflow.ActivityHandle[Any]:
+        input.headers = with_assignment(input.headers, assignment)
         return super().start_activity(input)
 
     def start_local_activity(self, input: StartLocalActivityInput) -> workflow.ActivityHandle[Any]:
@@ -238,8 +288,11 @@ class PlacingOutbound(WorkflowOutboundInterceptor):
             # the author's decision as well
             input.activity_id = self._next_id(input.activity_id)
             self._key = self._keys.next(input.activity, input.args) if self._keys else None
+            if self.bounds is not None:
+                self.bounds.bound(input)
             assignment = self._assignment(self._plan, place=self._plan.home, dispatch="inline")
-            return self._start_inline(input, assignment)
+            step = self._plan.root.step(input.activity)
+            return self._counted(input, assignment, step, _highest_price(step), self._start_inline)
         return super().start_local_activity(input)
 
     def _ask_for_hedge(self, activity_id: str) -> workflow.ActivityHandle[Any]:
@@ -272,8 +325,15 @@ class PlacingOutbound(WorkflowOutboundInterceptor):
         self, input: StartChildWorkflowInput
     ) -> workflow.ChildWorkflowHandle[Any, Any]:
         """See base class."""
-        if self._plan is None or input.task_queue is not None:
+        if self._plan is None or (input.task_queue is not None and self._ledger is None):
             return await super().start_child_workflow(input)
+        if input.task_queue is not None:
+            raise ApplicationError(
+                f"sub-agent {input.workflow} is started on a queue of its own, where the budget of this run "
+                "would not hold; start it without task_queue, by handoff",
+                type="BudgetExceededError",
+                non_retryable=True,
+            )
         input.args = _checked(input.args, f"input of sub-agent {input.workflow}", stored=self._stored)
         if self._keys is not None:
             lineage = self._keys.lineage.below(self._keys.next(input.workflow, input.args))
@@ -284,7 +344,7 @@ class PlacingOutbound(WorkflowOutboundInterceptor):
             # unplanned: it runs at this home, under this run's rules
             input.headers = with_plan(input.headers, self._plan)
             add_to_sub_agent(input, self._plan)
-            return await super().start_child_workflow(input)
+            return await self._start_sub_agent(input, None)
         narrowed = current_requirements()
         if narrowed is not None:
             below = below.narrowed(narrowed.residency)
@@ -301,12 +361,20 @@ class PlacingOutbound(WorkflowOutboundInterceptor):
         add_to_sub_agent(input, plan)
         input.static_summary = input.static_summary or sub_agent_summary(below)
         input.static_details = input.static_details or details_of(plan)
-        return await super().start_child_workflow(input)
+        return await self._start_sub_agent(input, below)
+
+    async def _start_sub_agent(
+        self, input: StartChildWorkflowInput, below: AgentPlan | None
+    ) -> workflow.ChildWorkflowHandle[Any, Any]:
+        start = partial(super().start_child_workflow, input)
+        return await (start() if self.bounds is None else self.bounds.start_sub_agent(input, below, start))
 
     def continue_as_new(self, input: ContinueAsNewInput) -> NoReturn:
         """See base class."""
         if self._plan is not None and input.task_queue is None:
             input.headers = with_plan(input.headers or {}, self._plan)
+            if self.bounds is not None:
+                input.headers = self.bounds.go_on(input.headers)
             if self._keys is not None:
                 input.headers = with_lineage(input.headers, self._keys.lineage.went_on())
         super().continue_as_new(input)
@@ -377,6 +445,11 @@ class PlacingOutbound(WorkflowOutboundInterceptor):
             f"{narrowed.residency} and offers {offers}",
             rule="placing",
         )
+
+
+def _highest_price(step: StepPlan | None) -> float:
+    """Of a step whose place the author chose."""
+    return max((place.cost.price for place in step.candidates), default=0.0) if step is not None else 0.0
 
 
 def _narrowed(residency: Residency) -> Residency:

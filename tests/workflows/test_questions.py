@@ -112,7 +112,8 @@ async def ask(edge: EdgeClient, language: str, question: dict[str, str]) -> Aske
     answer = await run.result()
     steps = await run.steps()
     assert run.plan.home == f"xquad-{language}"
-    assert {step.place for step in steps} == {run.plan.home}
+    # a model step may go to the other region where its own takes too long; the collection is only here
+    assert {step.place for step in steps if step.step == "retrieve"} == {run.plan.home}
     return Asked(answer, question["answer"])
 
 
