@@ -35,9 +35,10 @@ PASSWORD = "EDGEWARD_POSTGRES_PASSWORD"
 DOCUMENTS = ["docs/concepts.md"]
 """Enough to answer from: embedding all pages takes long."""
 
-pytestmark = pytest.mark.skipif(
-    found_weights() is None, reason="the weights of the chat model are not installed"
-)
+pytestmark = [
+    pytest.mark.skipif(found_weights() is None, reason="the weights of the chat model are not installed"),
+    pytest.mark.timeout(600),
+]
 
 
 @pytest.fixture(scope="session")
