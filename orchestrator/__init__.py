@@ -2,6 +2,7 @@
 
 from orchestrator.agents import agent, step
 from orchestrator.application import Application
+from orchestrator.budgets import Budget
 from orchestrator.calls import call, handoff, placing
 from orchestrator.client import EdgeClient, EdgeRun
 from orchestrator.context import current_step, emit
@@ -11,6 +12,7 @@ from orchestrator.topology import Topology, load_topology
 
 __all__ = [
     "Application",
+    "Budget",
     "EdgeClient",
     "EdgeRun",
     "EdgewardPlugin",

@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, Self, TypeVar, cast, overload
+from typing import Any, Protocol, Self, TypeVar, Unpack, cast, overload
 
 import httpx
 from temporalio.api.workflowservice.v1 import GetSystemInfoRequest
@@ -19,13 +19,15 @@ from temporalio.service import RPCError
 
 from orchestrator.agents import AgentDefinition, agent_definition
 from orchestrator.application import Application
+from orchestrator.client.admission import Admission, Admitted
 from orchestrator.client.cell_watch import CellWatch
 from orchestrator.client.follower import Follow, Follower
+from orchestrator.client.options import RunOptions, StartOptions, SubmitOptions
 from orchestrator.client.originals import Originals
 from orchestrator.client.run import EdgeRun
 from orchestrator.client.starts import StartTries
 from orchestrator.client.stream import stream_client
-from orchestrator.client.submission import Submission
+from orchestrator.client.submission import StartLimits, Submission
 from orchestrator.dispatch import RECEIPT_LIMIT, EdgewardPlugin, Lineage, RunPlanner, connect_cell
 from orchestrator.errors import ConfigurationError
 from orchestrator.fleet import Fleet
@@ -78,6 +80,7 @@ class EdgeClient:
         resources: AsyncExitStack,
         fleet: Fleet | None,
         watch: CellWatch,
+        admission: Admission,
         beside: HomeWorker | None = None,
     ) -> None:
         self.topology = topology
@@ -88,6 +91,7 @@ class EdgeClient:
         self._resources = resources
         self._beside = beside
         self._watch = watch
+        self._admission = admission
         self._originals = Originals(cells, watch)
         self._submitted: set[asyncio.Task[Any]] = set()
 
@@ -100,6 +104,7 @@ class EdgeClient:
         viewpoint: str | None = None,
         watch: bool = True,
         beside: HomeWorker | None = None,
+        admission: bool = True,
         plugins: tuple[Plugin, ...] = (),
     ) -> Self:
         """A client for the cells of a topology.
@@ -116,6 +121,7 @@ class EdgeClient:
             beside: The region's worker, where it runs in this process, as in a gateway that takes
                 requests next to the agents that answer them. Runs whose home is its region then
                 start in the process, without waiting for a poller.
+            admission: Whether runs are refused that would wait longer than their agents accept.
             plugins: More plugins of the Temporal clients.
 
         Raises:
@@ -149,7 +155,8 @@ class EdgeClient:
                 rules=application.rules,
                 snapshot=cell_watch.snapshot,
             )
-            return cls(topology, cells, planner, http, opening.pop_all(), fleet, cell_watch, beside)
+            gate = Admission(cell_watch.snapshot, enabled=admission)
+            return cls(topology, cells, planner, http, opening.pop_all(), fleet, cell_watch, gate, beside)
 
     async def close(self) -> None:
         """Ends the background readings and the streams' connections, and waits no longer for answers.
@@ -207,11 +214,7 @@ class EdgeClient:
         self,
         agent: Callable[[Any], Awaitable[ResultT]],
         /,
-        *,
-        origin: str | Origin,
-        residency: ResidencyLike = None,
-        objective: Objective | None = None,
-        id: str | None = None,
+        **options: Unpack[StartOptions],
     ) -> EdgeRun[ResultT]: ...
     @overload
     async def start(
@@ -219,57 +222,47 @@ class EdgeClient:
         agent: Callable[[Any, ArgumentT], Awaitable[ResultT]],
         argument: ArgumentT,
         /,
-        *,
-        origin: str | Origin,
-        residency: ResidencyLike = None,
-        objective: Objective | None = None,
-        id: str | None = None,
+        **options: Unpack[StartOptions],
     ) -> EdgeRun[ResultT]: ...
     async def start(
         self,
         agent: Callable[..., Awaitable[Any]],
         /,
         *arguments: Any,
-        origin: str | Origin,
-        residency: ResidencyLike = None,
-        objective: Objective | None = None,
-        id: str | None = None,
+        **options: Unpack[StartOptions],
     ) -> EdgeRun[Any]:
         """Plan a run and start it at the chosen home.
 
         Args:
             agent: The run method of a class decorated with ``@agent``.
             arguments: What the run method takes, if anything.
-            origin: Where the user is: a region, a country code, ``lat,lon`` or a city.
-            residency: Narrows the agent's own, for this run.
-            objective: What to optimise in this run.
-            id: The workflow id; made of the agent's name and a random part if left out.
+            options: See ``StartOptions``: ``origin``, ``residency``, ``objective``, ``id``, ``deadline``,
+                ``budget``, ``tenant``, ``weight``.
 
         Raises:
             ConfigurationError: It is no agent.
             UnknownOriginError: The origin means nothing.
             PlacementError: No home, or a step has no place; names the rule.
+            AdmissionRefusedError: Where it would run is full; says when to try again. Nothing was sent.
             PayloadTooLargeError: The argument exceeds what Temporal carries.
             CellUnavailableError: No cell that the run may use answers; or the chosen one got the request
                 and did not confirm it, and the agent does not allow a restart elsewhere.
             temporalio.exceptions.WorkflowAlreadyStartedError: A run with this id is going on.
         """
-        planned = partial(self.plan, agent, origin=origin, residency=residency, objective=objective)
-        follower = self._follower(agent, arguments, planned, id)
-        await follower.start()
-        return self._run(follower)
+        follower, admitted = self._admitted(agent, arguments, RunOptions(**options), START_THEN_RESULT)
+        try:
+            await follower.start()
+        except BaseException:
+            admitted.leave(None, cancelled=True)
+            raise
+        return self._run(follower, admitted)
 
     @overload
     def submit(
         self,
         agent: Callable[[Any], Awaitable[ResultT]],
         /,
-        *,
-        origin: str | Origin,
-        residency: ResidencyLike = None,
-        objective: Objective | None = None,
-        id: str | None = None,
-        early: bool = False,
+        **options: Unpack[SubmitOptions],
     ) -> EdgeRun[ResultT]: ...
     @overload
     def submit(
@@ -277,23 +270,14 @@ class EdgeClient:
         agent: Callable[[Any, ArgumentT], Awaitable[ResultT]],
         argument: ArgumentT,
         /,
-        *,
-        origin: str | Origin,
-        residency: ResidencyLike = None,
-        objective: Objective | None = None,
-        id: str | None = None,
-        early: bool = False,
+        **options: Unpack[SubmitOptions],
     ) -> EdgeRun[ResultT]: ...
     def submit(
         self,
         agent: Callable[..., Awaitable[Any]],
         /,
         *arguments: Any,
-        origin: str | Origin,
-        residency: ResidencyLike = None,
-        objective: Objective | None = None,
-        id: str | None = None,
-        early: bool = False,
+        **options: Unpack[SubmitOptions],
     ) -> EdgeRun[Any]:
         """Plan a run and send it off; its answer comes by the shortest way.
 
@@ -302,49 +286,36 @@ class EdgeClient:
         stream can be opened meanwhile. ``result()`` raises what ``start`` would have raised. A
         caller that goes away before the request has reached the cell has started nothing.
 
+        With ``early`` the answer comes from the home's worker, if this client is ``beside`` it, before the
+        cell has written it: some ten milliseconds sooner. If that process ends within them, the run goes on
+        elsewhere from what was written, inline steps run again, and what history holds at last
+        (``EdgeRun.recorded``) may differ from the answer that was given. Without a worker beside it changes
+        nothing.
+
         Args:
             agent: The run method of a class decorated with ``@agent``.
             arguments: What the run method takes, if anything.
-            origin: Where the user is: a region, a country code, ``lat,lon`` or a city.
-            residency: Narrows the agent's own, for this run.
-            objective: What to optimise in this run.
-            id: The workflow id; made of the agent's name and a random part if left out.
-            early: Take the answer from the home's worker, if this client is ``beside`` it, before
-                the cell has written it: some ten milliseconds sooner. If that process ends within
-                them, the run goes on elsewhere from what was written, inline steps run again,
-                and what history holds at last (``EdgeRun.recorded``) may differ from the answer
-                that was given. Without a worker beside it changes nothing.
+            options: See ``SubmitOptions``: those of ``start``, and ``early``.
 
         Raises:
             ConfigurationError: It is no agent.
             UnknownOriginError: The origin means nothing.
             PlacementError: No home, or a step has no place; names the rule.
+            AdmissionRefusedError: Where it would run is full; says when to try again. Nothing was sent.
         """
-        planned = partial(
-            self.plan,
-            agent,
-            origin=origin,
-            residency=residency,
-            objective=objective,
-            round_trips=IN_ONE_REQUEST,
-        )
-        follower = self._follower(agent, arguments, planned, id)
-        answer = asyncio.create_task(follower.answer(early=early))
+        chosen = RunOptions(**options)
+        follower, admitted = self._admitted(agent, arguments, chosen, IN_ONE_REQUEST)
+        answer = asyncio.create_task(follower.answer(early=chosen.early))
         self._submitted.add(answer)
         answer.add_done_callback(self._submitted.discard)
-        return self._run(follower, answer)
+        return self._run(follower, admitted, answer)
 
     @overload
     async def execute(
         self,
         agent: Callable[[Any], Awaitable[ResultT]],
         /,
-        *,
-        origin: str | Origin,
-        residency: ResidencyLike = None,
-        objective: Objective | None = None,
-        id: str | None = None,
-        early: bool = False,
+        **options: Unpack[SubmitOptions],
     ) -> ResultT: ...
     @overload
     async def execute(
@@ -352,14 +323,15 @@ class EdgeClient:
         agent: Callable[[Any, ArgumentT], Awaitable[ResultT]],
         argument: ArgumentT,
         /,
-        *,
-        origin: str | Origin,
-        residency: ResidencyLike = None,
-        objective: Objective | None = None,
-        id: str | None = None,
-        early: bool = False,
+        **options: Unpack[SubmitOptions],
     ) -> ResultT: ...
-    async def execute(self, agent: Callable[..., Awaitable[Any]], /, *arguments: Any, **options: Any) -> Any:
+    async def execute(
+        self,
+        agent: Callable[..., Awaitable[Any]],
+        /,
+        *arguments: Any,
+        **options: Unpack[SubmitOptions],
+    ) -> Any:
         """``submit``, then the answer.
 
         Args:
@@ -371,28 +343,61 @@ class EdgeClient:
             ConfigurationError: It is no agent.
             UnknownOriginError: The origin means nothing.
             PlacementError: No home, or a step has no place; names the rule.
+            AdmissionRefusedError: Where it would run is full; says when to try again. Nothing was sent.
             PayloadTooLargeError: The argument exceeds what Temporal carries.
             CellUnavailableError: No cell that the run may use answers.
             temporalio.client.WorkflowFailureError: The run failed.
         """
         return await self.submit(agent, *arguments, **options).result()
 
+    def _admitted(
+        self,
+        agent: Callable[..., Awaitable[Any]],
+        arguments: tuple[Any, ...],
+        options: RunOptions,
+        round_trips: int,
+    ) -> tuple[Follower, Admitted]:
+        """A run that is planned and may be sent."""
+        definition = _definition(agent)
+        follower = self._follower(agent, arguments, definition, options, round_trips)
+        longest_wait = definition.longest_wait
+        if options.deadline is not None:
+            longest_wait = min(longest_wait, options.deadline)
+        return follower, self._admission.admit(follower.submission.plan, longest_wait)
+
     def _follower(
         self,
         agent: Callable[..., Awaitable[Any]],
         arguments: tuple[Any, ...],
-        planned: Callable[[], Plan],
-        workflow_id: str | None,
+        definition: AgentDefinition,
+        options: RunOptions,
+        round_trips: int,
     ) -> Follower:
-        definition = _definition(agent)
-        run_id = workflow_id or f"{definition.name}-{uuid.uuid4().hex}"
+        run_id = options.id or f"{definition.name}-{uuid.uuid4().hex}"
+        limits = StartLimits.of(definition, options)
+        planned = partial(
+            self.plan,
+            agent,
+            origin=options.origin,
+            residency=options.residency,
+            objective=options.objective,
+            round_trips=round_trips,
+        )
 
         def submission(plan: Plan, *, lineage: Lineage | None, once: bool) -> Submission:
             beside = self._beside
             client = beside.client(plan.cell) if beside and beside.region.name == plan.home else None
             at_home = client is not None
             return Submission(
-                client or self._cells[plan.cell], plan, agent, arguments, run_id, at_home, lineage, once
+                client or self._cells[plan.cell],
+                plan,
+                agent,
+                arguments,
+                run_id,
+                limits,
+                at_home,
+                lineage,
+                once,
             )
 
         return Follower(
@@ -402,12 +407,14 @@ class EdgeClient:
                 watch=self._watch,
                 originals=self._originals,
                 restarts=definition.on_cell_loss == "restart",
-                own_id=workflow_id is None,
+                own_id=options.id is None,
             )
         )
 
-    def _run(self, follower: Follower, answer: asyncio.Task[Any] | None = None) -> EdgeRun[Any]:
-        return EdgeRun(follower, topology=self.topology, http=self._http, answer=answer)
+    def _run(
+        self, follower: Follower, admitted: Admitted, answer: asyncio.Task[Any] | None = None
+    ) -> EdgeRun[Any]:
+        return EdgeRun(follower, topology=self.topology, http=self._http, admitted=admitted, answer=answer)
 
     def cell(self, name: str) -> Client:
         """Temporal's own client of a cell.

@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 import httpx
 from temporalio.client import WorkflowHandle
 
+from orchestrator.client.admission import Admitted
 from orchestrator.client.follower import Follower
 from orchestrator.client.stream import follow
 from orchestrator.placement import Plan
@@ -28,14 +29,16 @@ class EdgeRun(Generic[ResultT]):
         *,
         topology: Topology,
         http: httpx.AsyncClient,
+        admitted: Admitted,
         answer: asyncio.Task[ResultT] | None = None,
     ) -> None:
         self._follower = follower
         self._topology = topology
         self._http = http
-        self._result: asyncio.Task[ResultT] | None = answer
+        self._admitted = admitted
+        self._result: asyncio.Task[ResultT] | None = None
         if answer is not None:
-            answer.add_done_callback(_retrieve)
+            self._result = self._watched(answer)
 
     @property
     def plan(self) -> Plan:
@@ -96,9 +99,18 @@ class EdgeRun(Generic[ResultT]):
     def _waiting(self) -> asyncio.Task[ResultT]:
         # one long poll, however often the result is asked for
         if self._result is None:
-            self._result = asyncio.create_task(self._follower.result())
-            self._result.add_done_callback(_retrieve)
+            self._result = self._watched(asyncio.create_task(self._follower.result()))
         return self._result
+
+    def _watched(self, answer: asyncio.Task[ResultT]) -> asyncio.Task[ResultT]:
+        self._admitted.wait()
+        answer.add_done_callback(self._has_ended)
+        return answer
+
+    def _has_ended(self, answer: asyncio.Task[ResultT]) -> None:
+        # a stream alone never asks for the exception
+        cancelled = answer.cancelled()
+        self._admitted.leave(None if cancelled else answer.exception(), cancelled=cancelled)
 
     def _controls(self) -> list[str]:
         regions: dict[str, None] = {}
@@ -107,8 +119,3 @@ class EdgeRun(Generic[ResultT]):
             regions.update((step.chosen.region, None) for step in agent.steps.values() if step.candidates)
         controls = (self._topology.region(region).control for region in regions)
         return [control for control in controls if control is not None]
-
-
-def _retrieve(task: asyncio.Task[ResultT]) -> None:
-    if not task.cancelled():
-        task.exception()  # a stream alone never asks for it

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,13 +19,17 @@ from typing import Any
 
 from temporalio.api.common.v1 import Payload
 from temporalio.client import Client, WithStartWorkflowOperation, WorkflowHandle, WorkflowUpdateFailedError
-from temporalio.common import RawValue, WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.common import Priority, RawValue, WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 
+from orchestrator.agents import AgentDefinition
+from orchestrator.budgets import Budget
+from orchestrator.client.options import RunOptions
 from orchestrator.dispatch import (
     ANSWER_UPDATE,
     ELSEWHERE,
     TASK_TIMEOUT,
     Lineage,
+    RunLimits,
     early_answers,
     passes_raw_values,
     starting,
@@ -38,6 +43,53 @@ EARLY_PATIENCE = timedelta(milliseconds=250)
 """An answer that is not here by then may be given in another process: its cell is asked, too."""
 
 
+GRACE = timedelta(seconds=10)
+"""A run ends itself at its deadline. If it cannot, its cell ends it so much later."""
+
+
+@dataclass(frozen=True)
+class StartLimits:
+    """What a run may use and on whose behalf it runs.
+
+    Args:
+        budget: Of this very run, besides its agent's.
+        longest: Until it has to be over, the agent's deadline included; None for no end.
+        priority: Its tenant, for Temporal.
+        counts_from_s: When its time began, on the clock of ``time.monotonic``.
+    """
+
+    budget: Budget | None = None
+    longest: timedelta | None = None
+    priority: Priority = Priority.default
+    counts_from_s: float = 0.0
+
+    @classmethod
+    def of(cls, agent: AgentDefinition, options: RunOptions) -> StartLimits:
+        """Those of a run that is about to start."""
+        given = options.limits
+        both = (given or Budget()).merged(agent.budget)
+        if given is None and both.duration is None and options.tenant is None:
+            return NO_LIMITS
+        return cls(given, both.duration, options.priority, time.monotonic())
+
+    def now(self) -> tuple[RunLimits | None, timedelta | None]:
+        """For the run's header, and the timeout of its execution: what is left at this moment.
+
+        A run that is started again, because its cell was lost, has the rest of the time of the first one.
+        """
+        if self.longest is None:
+            return (RunLimits(budget=self.budget) if self.budget is not None else None), None
+        passed = timedelta(seconds=time.monotonic() - self.counts_from_s)
+        left = max(SHORTEST_LIFE, self.longest - passed)
+        budget = (self.budget or Budget()).merged(Budget(duration=left))
+        return RunLimits(budget=budget), left + GRACE
+
+
+SHORTEST_LIFE = timedelta(milliseconds=1)
+
+NO_LIMITS = StartLimits()
+
+
 @dataclass(frozen=True)
 class Submission:
     """A run that is about to start.
@@ -48,6 +100,7 @@ class Submission:
         agent: Run method of the agent.
         arguments: What it takes.
         workflow_id: Of the run.
+        limits: What it may use, and on whose behalf.
         beside_home: Whether the client is the one of the home's worker in this process. The
             first workflow task then comes with the response to the start (eager start).
         lineage: Which run it is, if it may be restarted in another cell.
@@ -59,6 +112,7 @@ class Submission:
     agent: Callable[..., Any]
     arguments: Sequence[Any]
     workflow_id: str
+    limits: StartLimits = NO_LIMITS
     beside_home: bool = False
     lineage: Lineage | None = None
     once: bool = False
@@ -74,13 +128,16 @@ class Submission:
 
     async def started(self) -> WorkflowHandle[Any, Any]:
         """Starts the run; returns when its cell has accepted it."""
-        with invoking(self.plan, self.workflow_id), starting(self.plan, self.lineage):
+        limits, timeout = self.limits.now()
+        with invoking(self.plan, self.workflow_id), starting(self.plan, self.lineage, limits):
             return await self.client.start_workflow(
                 self.agent,
                 args=list(self.arguments),
                 id=self.workflow_id,
                 task_queue=agents_queue(self.plan.home, homebound=self.plan.root.homebound),
                 task_timeout=TASK_TIMEOUT,
+                execution_timeout=timeout,
+                priority=self.limits.priority,
                 request_eager_start=self.beside_home,
                 id_reuse_policy=self._reuse,
             )
@@ -118,17 +175,20 @@ class Submission:
 
     async def _updated(self) -> Any:
         """Start and answer in one request: the update waits for what the run returns."""
+        limits, timeout = self.limits.now()
         operation: WithStartWorkflowOperation[Any, Any] = WithStartWorkflowOperation(
             self.agent,
             args=list(self.arguments),
             id=self.workflow_id,
             task_queue=agents_queue(self.plan.home, homebound=self.plan.root.homebound),
             task_timeout=TASK_TIMEOUT,
+            execution_timeout=timeout,
+            priority=self.limits.priority,
             id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
             id_reuse_policy=self._reuse,
         )
         try:
-            with starting(self.plan, self.lineage):
+            with starting(self.plan, self.lineage, limits):
                 answer: RawValue = await self.client.execute_update_with_start_workflow(  # pyright: ignore[reportUnknownMemberType] -- the SDK leaves an overload open
                     ANSWER_UPDATE, start_workflow_operation=operation, result_type=RawValue
                 )

@@ -22,6 +22,8 @@ DYNAMIC_CONFIGURATION = {
     "history.timerProcessorMaxPollRPS": 5000,
     "history.visibilityProcessorMaxPollRPS": 5000,
     "history.outboundProcessorMaxPollRPS": 5000,
+    # Where steps wait for a slot, tenants take turns (``EdgeClient.start(tenant=...)``).
+    "matching.enableFairness": "true",
 }
 
 DATABASE_PRAGMAS = {

@@ -13,7 +13,14 @@ from orchestrator.dispatch.deployments import (
     set_current,
 )
 from orchestrator.dispatch.early import early_answers
-from orchestrator.dispatch.headers import Assignment, EarlierPlace, assignment_of, plan_of
+from orchestrator.dispatch.headers import (
+    Assignment,
+    EarlierPlace,
+    RunLimits,
+    assignment_of,
+    limits_of,
+    plan_of,
+)
 from orchestrator.dispatch.hedging import HEDGE_ACTIVITY, may_hedge
 from orchestrator.dispatch.lineage import Lineage
 from orchestrator.dispatch.payloads import LIMIT_BYTES, passes_raw_values
@@ -40,6 +47,7 @@ __all__ = [
     "Lineage",
     "Publish",
     "Reconciliation",
+    "RunLimits",
     "RunPlanner",
     "Site",
     "Superseded",
@@ -49,6 +57,7 @@ __all__ = [
     "deployment_name",
     "early_answers",
     "end_original",
+    "limits_of",
     "may_hedge",
     "passes_raw_values",
     "plan_of",

@@ -21,7 +21,7 @@ from temporalio.common import SearchAttributes, TypedSearchAttributes
 from temporalio.converter import PayloadConverter
 from temporalio.service import RPCError
 
-from orchestrator.dispatch.headers import plan_of, with_plan
+from orchestrator.dispatch.headers import RunLimits, plan_of, with_limits, with_plan
 from orchestrator.dispatch.lineage import Lineage, with_lineage, with_memo
 from orchestrator.dispatch.payloads import checked
 from orchestrator.dispatch.run_texts import details_of, summary_of
@@ -36,13 +36,21 @@ PlanRun = Callable[[str, str], Plan | None]
 HasStore = Callable[[str], bool]
 """Given a region's name: whether it has a store for what is large."""
 
-_starting: ContextVar[tuple[Plan, Lineage | None] | None] = ContextVar("edgeward_starting", default=None)
+_Given = tuple[Plan, Lineage | None, RunLimits | None]
+
+_starting: ContextVar[_Given | None] = ContextVar("edgeward_starting", default=None)
 
 
 @contextmanager
-def starting(plan: Plan, lineage: Lineage | None = None) -> Generator[None]:
-    """The run that is started in this block has this plan; and this lineage, if it may be restarted."""
-    token = _starting.set((plan, lineage))
+def starting(plan: Plan, lineage: Lineage | None = None, limits: RunLimits | None = None) -> Generator[None]:
+    """The run that is started in this block has this plan.
+
+    Args:
+        plan: Of the run.
+        lineage: Which run it is, if it may be restarted.
+        limits: What it may use, besides what its agent declares.
+    """
+    token = _starting.set((plan, lineage, limits))
     try:
         yield
     finally:
@@ -131,14 +139,16 @@ class PlanningOutbound(OutboundInterceptor):
     def _planned(self, input: StartWorkflowInput | UpdateWithStartStartWorkflowInput) -> Plan | None:
         given = _starting.get()
         if given is None:
-            plan, lineage = self._plan_run(input.workflow, input.task_queue), None
+            plan, lineage, limits = self._plan_run(input.workflow, input.task_queue), None, None
         else:
-            plan, lineage = given
+            plan, lineage, limits = given
         if plan is None:
             return None
         if lineage is not None:
             input.headers = with_lineage(input.headers, lineage)
             input.memo = with_memo(input.memo, lineage)
+        if limits is not None:
+            input.headers = with_limits(input.headers, limits)
         input.headers = with_plan(input.headers, plan)
         self._attributes.add(input, plan)
         input.static_summary = input.static_summary or summary_of(plan)

@@ -1,0 +1,195 @@
+"""How many runs may be open at a home: as many as end within the time that a caller waits.
+
+What the fleet tells is a second or two old, and of what queues inside of an endpoint it tells nothing.
+The client itself sees how fast the runs that it waits for end. By Little's law the next one would take as
+long as the open ones take to end at that rate; if that is longer than usual by more than a caller waits,
+it is refused.
+
+Pure: it is told the time, knows no thread, and touches a few numbers for each run.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+ALWAYS_OPEN = 4
+"""So many open runs say nothing of a queue: nobody is refused, and what they take is what a run takes."""
+
+SAMPLES = 4
+"""Before as many runs have ended nothing is known."""
+
+LONGEST_USUAL = timedelta(minutes=1)
+"""Runs that usually take longer wait for something else than a slot: for people, for days."""
+
+BLOCK = 10
+"""Runs whose mean time is compared with the usual one."""
+
+GROWTH = 1.02
+"""What is usual may get longer by so much a block while nobody is refused."""
+
+SHORTEST_WINDOW_S, LONGEST_WINDOW_S = 2.0, 30.0
+"""Over which the rate is counted."""
+
+USUAL_TIMES = 4.0
+"""In between, the window is as long as so many usual runs."""
+
+JUDGED_AFTER = 1.5
+"""Usual runs, for which so many have to be open before their rate says something."""
+
+PARKED_AFTER = 3.0
+"""Times the longest that an accepted run should take: one that is still open does not wait for a slot."""
+
+NOT_AWAITED_S = 2.0
+"""A run that was started, and whose answer nobody has asked for by then, is not followed."""
+
+SOONEST, LATEST = timedelta(seconds=1), timedelta(seconds=30)
+"""When it is worth another try."""
+
+
+@dataclass(frozen=True)
+class Full:
+    """Why one more run is refused."""
+
+    open: int
+    ended_per_s: float
+    retry_after: timedelta
+
+
+@dataclass(slots=True)
+class Ticket:
+    """One open run. Made by ``OpenRuns.enter``."""
+
+    entered_s: float
+    quiet: bool
+    """Whether so few runs were open that it met no queue."""
+
+    waited_from_s: float | None = None
+
+
+class OpenRuns:
+    """The open runs of one agent at one home.
+
+    Args:
+        clock: Seconds that only grow.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._started: dict[int, Ticket] = {}
+        """Whose answer nobody has asked for yet, the oldest first."""
+
+        self._awaited: dict[int, Ticket] = {}
+        self._reached_s: list[float] = []
+        """By exponent of two: since when there are that many open runs."""
+
+        self._ended_s: list[float] = []
+        self._usual_s: float | None = None
+        self._quiet_s: list[float] = []
+        self._block_s: list[float] = []
+        self._refused_in_block = False
+        self._entered_s = -LATEST.total_seconds()
+
+    @property
+    def open(self) -> int:
+        """How many there are."""
+        return len(self._started) + len(self._awaited)
+
+    @property
+    def usual(self) -> timedelta | None:
+        """What a run takes where it meets no queue; None while that is not known."""
+        return None if self._usual_s is None else timedelta(seconds=self._usual_s)
+
+    def refusal(self, longest_wait: timedelta) -> Full | None:
+        """Why one more run would wait longer than that; None if it may start."""
+        if self.open < ALWAYS_OPEN or self._usual_s is None:
+            return None
+        if self._usual_s > LONGEST_USUAL.total_seconds():
+            return None
+        now_s, wait_s = self._clock(), longest_wait.total_seconds()
+        allowed_s = self._usual_s + wait_s
+        self._forget(now_s, PARKED_AFTER * allowed_s)
+        is_open = self.open
+        if is_open < ALWAYS_OPEN or now_s - self._entered_s > max(wait_s, SOONEST.total_seconds()):
+            return None  # also where nothing ends any more: one now and then finds out whether that is over
+        window_s = min(max(SHORTEST_WINDOW_S, USUAL_TIMES * self._usual_s), LONGEST_WINDOW_S)
+        # since a quarter of them were open: a number that sways around a power of two does not begin anew
+        since_s = max(now_s - window_s, self._reached_s[is_open.bit_length() - 2])
+        counted_s = now_s - since_s
+        if counted_s < JUDGED_AFTER * self._usual_s or counted_s <= 0:
+            return None
+        rate = (len(self._ended_s) - bisect_left(self._ended_s, since_s)) / counted_s
+        takes_s = (is_open + 1) / rate if rate else allowed_s + LATEST.total_seconds()
+        if takes_s <= allowed_s:
+            return None
+        self._refused_in_block = True
+        after = min(max(timedelta(seconds=takes_s - allowed_s), SOONEST), LATEST)
+        return Full(is_open, rate, after)
+
+    def enter(self) -> Ticket:
+        """One more run starts."""
+        now_s = self._clock()
+        ticket = Ticket(now_s, quiet=self.open < ALWAYS_OPEN)
+        self._started[id(ticket)] = ticket
+        self._entered_s = now_s
+        exponent = self.open.bit_length() - 1
+        if self.open == 1 << exponent:
+            del self._reached_s[exponent:]
+            self._reached_s.append(now_s)
+        return ticket
+
+    def wait(self, ticket: Ticket) -> None:
+        """Somebody asks for its answer."""
+        if self._started.pop(id(ticket), None) is not None:
+            self._awaited[id(ticket)] = ticket
+        if ticket.waited_from_s is None:
+            ticket.waited_from_s = self._clock()
+
+    def leave(self, ticket: Ticket, *, ended: bool, answered: bool = True) -> None:
+        """It is open no more.
+
+        Args:
+            ticket: Which one.
+            ended: Whether it has ended; else nobody waits for it any more, or it did not start.
+            answered: Whether it ended with an answer.
+        """
+        known = self._awaited.pop(id(ticket), None) or self._started.pop(id(ticket), None)
+        if not ended:
+            return
+        now_s = self._clock()
+        self._note_end(now_s)
+        took_s = now_s - ticket.entered_s
+        waited = ticket.waited_from_s is not None and now_s - ticket.waited_from_s >= took_s / 2
+        if known is not None and answered and waited:
+            self._learn(took_s, quiet=ticket.quiet)
+
+    def _note_end(self, now_s: float) -> None:
+        self._ended_s.append(now_s)
+        if len(self._ended_s) >= 1024 and self._ended_s[len(self._ended_s) // 2] < now_s - LONGEST_WINDOW_S:
+            del self._ended_s[: bisect_left(self._ended_s, now_s - LONGEST_WINDOW_S)]
+
+    def _learn(self, took_s: float, *, quiet: bool) -> None:
+        if quiet:
+            self._quiet_s.append(took_s)
+            if len(self._quiet_s) == SAMPLES:
+                self._usual_s = sum(self._quiet_s) / SAMPLES
+                self._quiet_s.clear()
+        self._block_s.append(took_s)
+        if len(self._block_s) < BLOCK:
+            return
+        mean_s = sum(self._block_s) / BLOCK
+        if self._usual_s is not None:
+            grown = self._usual_s if self._refused_in_block else self._usual_s * GROWTH
+            self._usual_s = min(grown, mean_s)
+        self._block_s.clear()
+        self._refused_in_block = False
+
+    def _forget(self, now_s: float, parked_after_s: float) -> None:
+        for tickets, after_s in ((self._started, NOT_AWAITED_S), (self._awaited, parked_after_s)):
+            while tickets:
+                key, oldest = next(iter(tickets.items()))
+                if now_s - oldest.entered_s <= after_s:
+                    break
+                del tickets[key]
