@@ -10,6 +10,7 @@ Pure: it is told the time, knows no thread, and touches a few numbers for each r
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,26 +22,31 @@ ALWAYS_OPEN = 4
 SAMPLES = 4
 """Before as many runs have ended nothing is known."""
 
-LONGEST_USUAL = timedelta(minutes=1)
+LONGEST_USUAL = timedelta(seconds=30)
 """Runs that usually take longer wait for something else than a slot: for people, for days."""
 
 BLOCK = 10
-"""Runs whose mean time is compared with the usual one."""
+"""Runs whose mean time is compared with what was allowed."""
 
-GROWTH = 1.02
-"""What is usual may get longer by so much a block while nobody is refused."""
+LONG, RELEARNED_AFTER = 1.2, 4.0
+"""Runs that take longer than was allowed by that factor, for as many times what they take while others are
+refused, do not wait in a queue."""
 
-SHORTEST_WINDOW_S, LONGEST_WINDOW_S = 2.0, 30.0
+SHORTEST_WINDOW_S, LONGEST_WINDOW_S = 4.0, 120.0
 """Over which the rate is counted."""
 
 USUAL_TIMES = 4.0
 """In between, the window is as long as so many usual runs."""
 
-JUDGED_AFTER = 1.5
-"""Usual runs, for which so many have to be open before their rate says something."""
+LEAST_SLACK = 0.5
+"""Runs that take longer by so much of what is usual are not refused, however little their callers wait."""
 
-PARKED_AFTER = 3.0
-"""Times the longest that an accepted run should take: one that is still open does not wait for a slot."""
+MARGIN = 1.5
+"""Run times differ: their rate is judged so much later than if all took the same."""
+
+PARKED_AFTER, LOST_AFTER = 3.0, 30.0
+"""Times the longest that an accepted run should take: one that is still open while nobody is refused does not
+wait for a slot, and much later it does not in any case."""
 
 NOT_AWAITED_S = 2.0
 """A run that was started, and whose answer nobody has asked for by then, is not followed."""
@@ -89,8 +95,11 @@ class OpenRuns:
         self._usual_s: float | None = None
         self._quiet_s: list[float] = []
         self._block_s: list[float] = []
-        self._refused_in_block = False
-        self._entered_s = -LATEST.total_seconds()
+        self._block_began_s = clock()
+        self._allowed_s = math.inf
+        self._long_since_s: float | None = None
+        self._longest_s = 0.0
+        self._entered_s = self._refused_s = -math.inf
 
     @property
     def open(self) -> int:
@@ -108,25 +117,31 @@ class OpenRuns:
             return None
         if self._usual_s > LONGEST_USUAL.total_seconds():
             return None
-        now_s, wait_s = self._clock(), longest_wait.total_seconds()
-        allowed_s = self._usual_s + wait_s
-        self._forget(now_s, PARKED_AFTER * allowed_s)
+        now_s, usual_s, wait_s = self._clock(), self._usual_s, longest_wait.total_seconds()
+        allowed_s = usual_s + max(wait_s, LEAST_SLACK * usual_s)
+        calm = now_s - self._refused_s > PARKED_AFTER * allowed_s
+        self._forget(now_s, (PARKED_AFTER if calm else LOST_AFTER) * allowed_s)
         is_open = self.open
-        if is_open < ALWAYS_OPEN or now_s - self._entered_s > max(wait_s, SOONEST.total_seconds()):
-            return None  # also where nothing ends any more: one now and then finds out whether that is over
-        window_s = min(max(SHORTEST_WINDOW_S, USUAL_TIMES * self._usual_s), LONGEST_WINDOW_S)
+        if is_open < ALWAYS_OPEN:
+            return None
+        window_s = min(max(SHORTEST_WINDOW_S, USUAL_TIMES * usual_s), LONGEST_WINDOW_S)
         # since a quarter of them were open: a number that sways around a power of two does not begin anew
         since_s = max(now_s - window_s, self._reached_s[is_open.bit_length() - 2])
         counted_s = now_s - since_s
-        if counted_s < JUDGED_AFTER * self._usual_s or counted_s <= 0:
+        # of runs that began to come so long ago, and meet no queue, the last usual time's have not ended yet:
+        # before this moment the rate of the others seems to be too low
+        if counted_s < MARGIN * usual_s * allowed_s / (allowed_s - usual_s) or counted_s <= 0:
             return None
-        rate = (len(self._ended_s) - bisect_left(self._ended_s, since_s)) / counted_s
+        ended = len(self._ended_s) - bisect_left(self._ended_s, since_s)
+        rate = (ended + math.sqrt(ended)) / counted_s  # a few that happen to end late are no queue
+        if rate == 0 and now_s - self._entered_s > max(wait_s, SOONEST.total_seconds()):
+            return None  # one now and then finds out whether that is over
         takes_s = (is_open + 1) / rate if rate else allowed_s + LATEST.total_seconds()
         if takes_s <= allowed_s:
             return None
-        self._refused_in_block = True
+        self._refused_s, self._allowed_s = now_s, allowed_s
         after = min(max(timedelta(seconds=takes_s - allowed_s), SOONEST), LATEST)
-        return Full(is_open, rate, after)
+        return Full(is_open, ended / counted_s, after)
 
     def enter(self) -> Ticket:
         """One more run starts."""
@@ -163,28 +178,37 @@ class OpenRuns:
         took_s = now_s - ticket.entered_s
         waited = ticket.waited_from_s is not None and now_s - ticket.waited_from_s >= took_s / 2
         if known is not None and answered and waited:
-            self._learn(took_s, quiet=ticket.quiet)
+            self._learn(now_s, took_s, quiet=ticket.quiet)
 
     def _note_end(self, now_s: float) -> None:
         self._ended_s.append(now_s)
         if len(self._ended_s) >= 1024 and self._ended_s[len(self._ended_s) // 2] < now_s - LONGEST_WINDOW_S:
             del self._ended_s[: bisect_left(self._ended_s, now_s - LONGEST_WINDOW_S)]
 
-    def _learn(self, took_s: float, *, quiet: bool) -> None:
+    def _learn(self, now_s: float, took_s: float, *, quiet: bool) -> None:
         if quiet:
             self._quiet_s.append(took_s)
-            if len(self._quiet_s) == SAMPLES:
-                self._usual_s = sum(self._quiet_s) / SAMPLES
-                self._quiet_s.clear()
+            if len(self._quiet_s) >= SAMPLES:
+                self._usual_s = sum(self._quiet_s) / len(self._quiet_s)
+                del self._quiet_s[:-SAMPLES]
         self._block_s.append(took_s)
-        if len(self._block_s) < BLOCK:
+        if len(self._block_s) == BLOCK:
+            self._note_block(now_s, sum(self._block_s) / BLOCK)
+            self._block_s.clear()
+
+    def _note_block(self, now_s: float, mean_s: float) -> None:
+        """Learns of runs that became longer, which too few are let in to tell."""
+        began_s, self._block_began_s = self._block_began_s, now_s
+        if self._refused_s < began_s or mean_s <= self._allowed_s * LONG:
+            self._long_since_s, self._longest_s = None, 0.0
             return
-        mean_s = sum(self._block_s) / BLOCK
-        if self._usual_s is not None:
-            grown = self._usual_s if self._refused_in_block else self._usual_s * GROWTH
-            self._usual_s = min(grown, mean_s)
-        self._block_s.clear()
-        self._refused_in_block = False
+        self._longest_s = max(self._longest_s, mean_s)
+        if self._long_since_s is None:
+            self._long_since_s = now_s
+        elif now_s - self._long_since_s > RELEARNED_AFTER * self._longest_s:
+            # a queue would have become shorter since others are refused: it is the runs that became longer
+            self._long_since_s, self._longest_s = None, 0.0
+            self._usual_s = mean_s
 
     def _forget(self, now_s: float, parked_after_s: float) -> None:
         for tickets, after_s in ((self._started, NOT_AWAITED_S), (self._awaited, parked_after_s)):

@@ -1,5 +1,6 @@
 """Real Temporal servers, one a cell: the development server of Temporal's own command line tool."""
 
+import json
 import os
 from dataclasses import dataclass
 from datetime import timedelta
@@ -15,7 +16,7 @@ from orchestrator.errors import CellUnavailableError
 
 READY_WITHIN = timedelta(seconds=60)
 
-DYNAMIC_CONFIGURATION = {
+DYNAMIC_CONFIGURATION: dict[str, int | bool] = {
     # The development server loads 20 tasks a second from its one shard unless told otherwise:
     # every hop of a run would wait for the next 50 ms.
     "history.transferProcessorMaxPollRPS": 5000,
@@ -23,7 +24,7 @@ DYNAMIC_CONFIGURATION = {
     "history.visibilityProcessorMaxPollRPS": 5000,
     "history.outboundProcessorMaxPollRPS": 5000,
     # Where steps wait for a slot, tenants take turns (``EdgeClient.start(tenant=...)``).
-    "matching.enableFairness": "true",
+    "matching.enableFairness": True,
 }
 
 DATABASE_PRAGMAS = {
@@ -111,7 +112,7 @@ def command(server: CellServer) -> list[str]:
         for key, value in DATABASE_PRAGMAS.items():
             line += ["--sqlite-pragma", f"{key}={value}"]
     for key, value in DYNAMIC_CONFIGURATION.items():
-        line += ["--dynamic-config-value", f"{key}={value}"]
+        line += ["--dynamic-config-value", f"{key}={json.dumps(value)}"]
     return line
 
 

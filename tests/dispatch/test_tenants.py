@@ -1,0 +1,48 @@
+"""Tenants take turns where steps wait: the effect of Temporal's fairness keys on a real server."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from orchestrator import EdgeClient
+from orchestrator.errors import ConfigurationError
+from orchestrator.fleet.probes import queue_statistics
+from tests.dispatch.leipzig import HOME, edge, topology, worker
+from tests.dispatch.spenders import Asleep, WorkFor, gate, turns
+
+__all__ = ["edge", "topology", "worker"]
+
+
+async def waiting(edge: EdgeClient, count: int) -> None:
+    """Returns when so many steps wait in the queue."""
+    async with asyncio.timeout(60):
+        while True:
+            told = await queue_statistics(edge.cell("europe"), f"{HOME}.tool", timedelta(seconds=5))
+            if told.backlog >= count:
+                return
+            await asyncio.sleep(0.1)
+
+
+async def test_a_small_tenant_does_not_wait_for_all_of_a_big_one(edge: EdgeClient) -> None:
+    big = await edge.start(WorkFor.run, ("big", 200), origin=HOME, tenant="big")
+    await waiting(edge, 199)
+    small = await edge.start(WorkFor.run, ("small", 10), origin=HOME, tenant="small", weight=1.0)
+    await waiting(edge, 209)
+    gate.set()
+    await asyncio.gather(big.result(), small.result())
+    assert turns.count("small") == 10
+    assert turns.count("big") == 200
+    last = max(index for index, tenant in enumerate(turns) if tenant == "small")
+    assert last < 150, turns
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"tenant": ""}, {"tenant": "x" * 65}, {"weight": 2.0}, {"tenant": "acme", "weight": 0.0}],
+)
+async def test_a_tenant_that_temporal_would_not_take_is_refused(
+    edge: EdgeClient, wrong: dict[str, object]
+) -> None:
+    with pytest.raises(ConfigurationError):
+        await edge.start(Asleep.run, origin=HOME, **wrong)
