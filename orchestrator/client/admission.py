@@ -1,7 +1,8 @@
 """Whether a run is started at all: one that would wait too long in queues is refused before it is sent.
 
-Two signs, each of which is enough: what the fleet's snapshot says of the queues that the plan goes through,
-and how fast the runs of this client end (``open_runs``).
+How fast the runs of this client end says it best (``open_runs``). While too few of them are open to tell,
+the fleet's snapshot does, by the queues that the plan goes through: it knows of other clients, some seconds
+late.
 """
 
 from __future__ import annotations
@@ -82,9 +83,10 @@ class Admission:
         """
         if not self._enabled:
             return Admitted()
-        refuse_long_queues(plan, self._snapshot(), longest_wait)
         runs = self._runs_of(plan)
         full = runs.refusal(longest_wait)
+        if not runs.judged:
+            refuse_long_queues(plan, self._snapshot(), longest_wait)
         if full is not None:
             raise AdmissionRefusedError(
                 f"region {plan.home} is full: {full.open} runs of {plan.root.agent} wait for their answers, "

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 ALWAYS_OPEN = 4
@@ -25,8 +25,9 @@ SAMPLES = 4
 LONGEST_USUAL = timedelta(seconds=30)
 """Runs that usually take longer wait for something else than a slot: for people, for days."""
 
-BLOCK = 10
-"""Runs whose mean time is compared with what was allowed."""
+COHORT = 10
+"""Runs that started one after the other: the mean of all of them, once the last has ended, is not that of the
+short ones."""
 
 LONG, RELEARNED_AFTER = 1.2, 4.0
 """Runs that take longer than was allowed by that factor, for as many times what they take while others are
@@ -65,12 +66,21 @@ class Full:
 
 
 @dataclass(slots=True)
+class _Cohort:
+    began_s: float
+    pending: int = COHORT
+    took_s: list[float] = field(default_factory=list[float])
+
+
+@dataclass(slots=True)
 class Ticket:
     """One open run. Made by ``OpenRuns.enter``."""
 
     entered_s: float
     quiet: bool
     """Whether so few runs were open that it met no queue."""
+
+    cohort: _Cohort
 
     waited_from_s: float | None = None
 
@@ -84,6 +94,9 @@ class OpenRuns:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
+        self.judged = False
+        """Whether enough runs were open, for long enough, to tell how fast they end."""
+
         self._started: dict[int, Ticket] = {}
         """Whose answer nobody has asked for yet, the oldest first."""
 
@@ -94,8 +107,8 @@ class OpenRuns:
         self._ended_s: list[float] = []
         self._usual_s: float | None = None
         self._quiet_s: list[float] = []
-        self._block_s: list[float] = []
-        self._block_began_s = clock()
+        self._cohort = _Cohort(clock())
+        self._cohort_left = COHORT
         self._allowed_s = math.inf
         self._long_since_s: float | None = None
         self._longest_s = 0.0
@@ -112,7 +125,8 @@ class OpenRuns:
         return None if self._usual_s is None else timedelta(seconds=self._usual_s)
 
     def refusal(self, longest_wait: timedelta) -> Full | None:
-        """Why one more run would wait longer than that; None if it may start."""
+        """Why one more run would wait longer than that; None if it may start. Sets ``judged``."""
+        self.judged = False
         if self.open < ALWAYS_OPEN or self._usual_s is None:
             return None
         if self._usual_s > LONGEST_USUAL.total_seconds():
@@ -132,6 +146,7 @@ class OpenRuns:
         # before this moment the rate of the others seems to be too low
         if counted_s < MARGIN * usual_s * allowed_s / (allowed_s - usual_s) or counted_s <= 0:
             return None
+        self.judged = True
         ended = len(self._ended_s) - bisect_left(self._ended_s, since_s)
         rate = (ended + math.sqrt(ended)) / counted_s  # a few that happen to end late are no queue
         if rate == 0 and now_s - self._entered_s > max(wait_s, SOONEST.total_seconds()):
@@ -146,7 +161,10 @@ class OpenRuns:
     def enter(self) -> Ticket:
         """One more run starts."""
         now_s = self._clock()
-        ticket = Ticket(now_s, quiet=self.open < ALWAYS_OPEN)
+        if self._cohort_left == 0:
+            self._cohort, self._cohort_left = _Cohort(now_s), COHORT
+        self._cohort_left -= 1
+        ticket = Ticket(now_s, quiet=self.open < ALWAYS_OPEN, cohort=self._cohort)
         self._started[id(ticket)] = ticket
         self._entered_s = now_s
         exponent = self.open.bit_length() - 1
@@ -171,35 +189,36 @@ class OpenRuns:
             answered: Whether it ended with an answer.
         """
         known = self._awaited.pop(id(ticket), None) or self._started.pop(id(ticket), None)
-        if not ended:
-            return
-        now_s = self._clock()
-        self._note_end(now_s)
-        took_s = now_s - ticket.entered_s
-        waited = ticket.waited_from_s is not None and now_s - ticket.waited_from_s >= took_s / 2
-        if known is not None and answered and waited:
-            self._learn(now_s, took_s, quiet=ticket.quiet)
+        cohort, now_s = ticket.cohort, self._clock()
+        cohort.pending -= 1
+        if ended:
+            self._note_end(now_s)
+            took_s = now_s - ticket.entered_s
+            waited = ticket.waited_from_s is not None and now_s - ticket.waited_from_s >= took_s / 2
+            if known is not None and answered and waited:
+                cohort.took_s.append(took_s)
+                if ticket.quiet:
+                    self._learn(took_s)
+        if not cohort.pending and len(cohort.took_s) >= COHORT / 2:
+            self._note_cohort(now_s, cohort)
 
     def _note_end(self, now_s: float) -> None:
         self._ended_s.append(now_s)
         if len(self._ended_s) >= 1024 and self._ended_s[len(self._ended_s) // 2] < now_s - LONGEST_WINDOW_S:
             del self._ended_s[: bisect_left(self._ended_s, now_s - LONGEST_WINDOW_S)]
 
-    def _learn(self, now_s: float, took_s: float, *, quiet: bool) -> None:
-        if quiet:
-            self._quiet_s.append(took_s)
-            if len(self._quiet_s) >= SAMPLES:
-                self._usual_s = sum(self._quiet_s) / len(self._quiet_s)
-                del self._quiet_s[:-SAMPLES]
-        self._block_s.append(took_s)
-        if len(self._block_s) == BLOCK:
-            self._note_block(now_s, sum(self._block_s) / BLOCK)
-            self._block_s.clear()
+    def _learn(self, took_s: float) -> None:
+        self._quiet_s.append(took_s)
+        if len(self._quiet_s) >= SAMPLES:
+            self._usual_s = sum(self._quiet_s) / len(self._quiet_s)
+            del self._quiet_s[:-SAMPLES]
 
-    def _note_block(self, now_s: float, mean_s: float) -> None:
-        """Learns of runs that became longer, which too few are let in to tell."""
-        began_s, self._block_began_s = self._block_began_s, now_s
-        if self._refused_s < began_s or mean_s <= self._allowed_s * LONG:
+    def _note_cohort(self, now_s: float, cohort: _Cohort) -> None:
+        """No run takes less than where it meets no queue. It may take more for good: that is learned, too."""
+        mean_s = sum(cohort.took_s) / len(cohort.took_s)
+        if self._usual_s is not None:
+            self._usual_s = min(self._usual_s, mean_s)
+        if self._refused_s < cohort.began_s or mean_s <= self._allowed_s * LONG:
             self._long_since_s, self._longest_s = None, 0.0
             return
         self._longest_s = max(self._longest_s, mean_s)
