@@ -86,7 +86,7 @@ class Admission:
         runs = self._runs_of(plan)
         full = runs.refusal(longest_wait)
         if not runs.judged:
-            refuse_long_queues(plan, self._snapshot(), longest_wait)
+            refuse_long_queues(plan, self._snapshot(), longest_wait, runs.open)
         if full is not None:
             raise AdmissionRefusedError(
                 f"region {plan.home} is full: {full.open} runs of {plan.root.agent} wait for their answers, "
@@ -106,13 +106,22 @@ class Admission:
         return runs
 
 
-def refuse_long_queues(plan: Plan, snapshot: Snapshot, longest_wait: timedelta) -> None:
+def refuse_long_queues(plan: Plan, snapshot: Snapshot, longest_wait: timedelta, open_runs: int = 0) -> None:
     """Refuses a run whose queued steps would wait longer than that, all together.
+
+    Args:
+        plan: Of the run.
+        snapshot: What is known of the fleet.
+        longest_wait: That is accepted.
+        open_runs: Of this client, such as this one: the snapshot does not know of the latest.
 
     Raises:
         AdmissionRefusedError: Names the region whose queue is the longest, and when to try again.
     """
-    waits = [wait for wait in _waits(plan.root, 1.0) if wait[0] > 0]
+    waits = [
+        (max(wait_ms, _own_wait_ms(plan, snapshot, step, open_runs)), step, place)
+        for wait_ms, step, place in _waits(plan.root, 1.0)
+    ]
     total = timedelta(milliseconds=sum(wait_ms for wait_ms, _, _ in waits))
     if total <= longest_wait:
         return
@@ -124,6 +133,16 @@ def refuse_long_queues(plan: Plan, snapshot: Snapshot, longest_wait: timedelta) 
         region=place.region,
         retry_after=min(max(total - longest_wait, SOONEST), LATEST),
     )
+
+
+def _own_wait_ms(plan: Plan, snapshot: Snapshot, step: StepPlan, open_runs: int) -> float:
+    """How long a step waits for this client's own runs, each of which is in it for its share of the time."""
+    queue = snapshot.region(step.chosen.region).queues.get(step.kind)
+    if not open_runs or queue is None or not queue.slots or not plan.latency_ms:
+        return 0.0
+    run_ms = step.chosen.cost.run_ms
+    in_step = open_runs * min(1.0, step.expected_calls * run_ms / plan.latency_ms)
+    return max(0.0, in_step - queue.slots) / queue.slots * run_ms
 
 
 def _waits(agent: AgentPlan, runs: float) -> Iterator[tuple[float, StepPlan, Candidate]]:

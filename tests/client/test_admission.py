@@ -192,6 +192,13 @@ def test_a_long_queue_refuses_a_run_and_says_when_to_try_again() -> None:
     refuse_long_queues(made, snapshot, timedelta(seconds=10))
 
 
+def test_runs_that_the_snapshot_does_not_know_of_yet_count_too() -> None:
+    made, snapshot = planned(backlog=0, slots=16)
+    refuse_long_queues(made, snapshot, timedelta(seconds=5), open_runs=100)
+    with pytest.raises(AdmissionRefusedError):
+        refuse_long_queues(made, snapshot, timedelta(seconds=5), open_runs=1000)
+
+
 def test_admission_can_be_switched_off() -> None:
     made, snapshot = planned(backlog=10_000, slots=1)
     with pytest.raises(AdmissionRefusedError):
