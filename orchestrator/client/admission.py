@@ -118,10 +118,7 @@ def refuse_long_queues(plan: Plan, snapshot: Snapshot, longest_wait: timedelta, 
     Raises:
         AdmissionRefusedError: Names the region whose queue is the longest, and when to try again.
     """
-    waits = [
-        (max(wait_ms, _own_wait_ms(plan, snapshot, step, open_runs)), step, place)
-        for wait_ms, step, place in _waits(plan.root, 1.0)
-    ]
+    waits = list(_waits(plan.root, 1.0, snapshot, open_runs / max(1.0, _working_ms(plan.root, 1.0))))
     total = timedelta(milliseconds=sum(wait_ms for wait_ms, _, _ in waits))
     if total <= longest_wait:
         return
@@ -135,23 +132,36 @@ def refuse_long_queues(plan: Plan, snapshot: Snapshot, longest_wait: timedelta, 
     )
 
 
-def _own_wait_ms(plan: Plan, snapshot: Snapshot, step: StepPlan, open_runs: int) -> float:
-    """How long a step waits for this client's own runs, each of which is in it for its share of the time."""
+def _own_wait_ms(snapshot: Snapshot, step: StepPlan, open_runs: float) -> float:
+    """How long a step waits for this client's own runs, so many of which are in it."""
     queue = snapshot.region(step.chosen.region).queues.get(step.kind)
-    if not open_runs or queue is None or not queue.slots or not plan.latency_ms:
+    if queue is None or not queue.slots:
         return 0.0
-    run_ms = step.chosen.cost.run_ms
-    in_step = open_runs * min(1.0, step.expected_calls * run_ms / plan.latency_ms)
-    return max(0.0, in_step - queue.slots) / queue.slots * run_ms
+    return max(0.0, open_runs - queue.slots) / queue.slots * step.chosen.cost.run_ms
 
 
-def _waits(agent: AgentPlan, runs: float) -> Iterator[tuple[float, StepPlan, Candidate]]:
-    """Wait in all calls of each step, in milliseconds: of the agent and all below it."""
+def _working_ms(agent: AgentPlan, runs: float) -> float:
+    """What all steps of an agent and of those below it take, without waiting."""
+    own = sum(
+        step.expected_calls * step.chosen.cost.run_ms for step in agent.steps.values() if step.candidates
+    )
+    return runs * own + sum(
+        _working_ms(below, runs * below.expected_calls) for below in agent.handoffs.values()
+    )
+
+
+def _waits(
+    agent: AgentPlan, runs: float, snapshot: Snapshot, open_per_ms: float
+) -> Iterator[tuple[float, StepPlan, Candidate]]:
+    """Wait in all calls of each queued step, in milliseconds: of the agent and all below it."""
     for step in agent.steps.values():
         if step.candidates and step.expected_calls and step.chosen.dispatch == "queue":
-            yield runs * step.expected_calls * step.chosen.cost.wait_ms, step, step.chosen
+            calls = runs * step.expected_calls
+            # runs are in a step for its share of the work
+            own_ms = _own_wait_ms(snapshot, step, open_per_ms * calls * step.chosen.cost.run_ms)
+            yield calls * max(step.chosen.cost.wait_ms, own_ms), step, step.chosen
     for below in agent.handoffs.values():
-        yield from _waits(below, runs * below.expected_calls)
+        yield from _waits(below, runs * below.expected_calls, snapshot, open_per_ms)
 
 
 def _first(wait: tuple[float, StepPlan, Candidate]) -> float:
