@@ -8,8 +8,8 @@ from pydantic import BaseModel
 
 from orchestrator import backends
 from orchestrator.backends import Backends, Message, ToolDescription, using
-from orchestrator.context import StepContext, running
-from orchestrator.errors import BackendRefusedError, BackendTimeoutError
+from orchestrator.context import StepContext, TokenAllowance, running
+from orchestrator.errors import BackendRefusedError, BackendTimeoutError, BudgetExceededError
 from orchestrator.topology.model import Offer
 from tests.backends.conftest import region
 
@@ -140,3 +140,18 @@ async def test_a_real_answer_that_takes_too_long_is_given_up(real):
             timeout=timedelta(milliseconds=200),
         )
     assert await real.model("chat").health()
+
+
+async def test_a_model_generates_no_more_than_its_step_has_left(real):
+    allowance = TokenAllowance(12)
+    step = StepContext("w", "r", "answer", "1", 1, 1, "here", "inline", tokens=allowance)
+    question = [Message.user("Count from one to a hundred.")]
+    with running(step):
+        first = await real.model("chat").chat(question, max_tokens=8, temperature=0)
+        assert 0 < first.usage.completion_tokens <= 8
+        assert allowance.left == 12 - first.usage.completion_tokens
+        second = await real.model("chat").chat_streaming(question, temperature=0)
+        assert first.usage.completion_tokens + second.usage.completion_tokens <= 12
+        allowance.left = 0
+        with pytest.raises(BudgetExceededError):
+            await real.model("chat").chat(question, max_tokens=1)
