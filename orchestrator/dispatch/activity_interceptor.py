@@ -18,6 +18,7 @@ from temporalio.worker import ActivityInboundInterceptor, ActivityOutboundInterc
 
 from orchestrator.backends import using
 from orchestrator.context import StepContext, TokenAllowance, running
+from orchestrator.dispatch.failures import as_failure
 from orchestrator.dispatch.handover import assignment_in
 from orchestrator.dispatch.headers import Assignment
 from orchestrator.dispatch.hedging import HEDGE_ACTIVITY
@@ -215,7 +216,7 @@ def _as_application_error(error: EdgewardError, *, elsewhere: bool) -> Applicati
         elsewhere: Whether the run places the step again if this place cannot do it.
     """
     if not isinstance(error, BackendError):
-        return ApplicationError(str(error), type=type(error).__name__, non_retryable=True)
+        return as_failure(error)
     details = {
         "endpoint": error.endpoint,
         "region": error.region,

@@ -27,8 +27,9 @@ from temporalio.worker import (
 from orchestrator.budgets import Budget
 from orchestrator.dispatch.budget import Ledger
 from orchestrator.dispatch.counted import ONCE, CountedStep
+from orchestrator.dispatch.failures import as_failure
 from orchestrator.dispatch.headers import RunLimits, limits_of, with_limits
-from orchestrator.errors import BudgetExceededError, DeadlineExceededError, EdgewardError
+from orchestrator.errors import BudgetExceededError, DeadlineExceededError
 from orchestrator.placement import AgentPlan, Plan
 
 InputT = TypeVar("InputT", StartActivityInput, StartLocalActivityInput)
@@ -98,7 +99,7 @@ class RunBounds:
             try:
                 ledger.reserve(f"step {input.activity}", tokens=tokens or 0, price=price)
             except BudgetExceededError as error:
-                raise _as_failure(error) from None
+                raise as_failure(error) from None
 
         def start_once(before: int) -> workflow.ActivityHandle[Any]:
             again = dataclasses.replace(input, retry_policy=ONCE)
@@ -134,7 +135,7 @@ class RunBounds:
         try:
             share = None if self.ledger is None else self.ledger.share(input.workflow, declared)
         except BudgetExceededError as error:
-            raise _as_failure(error) from None
+            raise as_failure(error) from None
         input.headers = with_limits(input.headers, RunLimits(budget=share, ends_at=self.ends_at))
         try:
             return await start()
@@ -196,14 +197,9 @@ def bounds_of(plan: Plan | None, headers: Mapping[str, Payload], started_at: dat
 
 
 def _deadline_exceeded(what: str, ends_at: datetime) -> ApplicationError:
-    return _as_failure(
+    return as_failure(
         DeadlineExceededError(
             f"{what}: the run's deadline was {ends_at.isoformat(timespec='milliseconds')}; "
             "give the run more time"
         )
     )
-
-
-def _as_failure(error: EdgewardError) -> ApplicationError:
-    # any other exception would fail the workflow task, which Temporal retries for ever
-    return ApplicationError(str(error), type=type(error).__name__, non_retryable=True)

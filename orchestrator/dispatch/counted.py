@@ -7,28 +7,24 @@ here runs in workflows.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Any, cast
+from typing import Any
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
-from temporalio.exceptions import ActivityError, ApplicationError, FailureError, TimeoutError, TimeoutType
+from temporalio.exceptions import ApplicationError, FailureError, TimeoutError
+
+from orchestrator.dispatch.failures import RETRIED_TIMEOUTS, cause_of, was_not_taken
+from orchestrator.dispatch.redispatch import Redispatched
 
 ONCE = RetryPolicy(maximum_attempts=1)
 
 LONGEST_INTERVALS = 100
 """Temporal's own bound of a pause, in initial intervals, where a policy names none."""
 
-_TYPES = {
-    TimeoutType.START_TO_CLOSE: "TemporalTimeout:StartToClose",
-    TimeoutType.HEARTBEAT: "TemporalTimeout:Heartbeat",
-}
-"""Timeouts after which the server tries again, under the names that a policy may exclude them by."""
 
-
-class CountedStep:
+class CountedStep(Redispatched):
     """One step in one place.
 
     Args:
@@ -49,35 +45,21 @@ class CountedStep:
         release: Callable[[], None],
         start: Callable[[int], workflow.ActivityHandle[Any]],
     ) -> None:
-        self._step = step
+        reserve()
+        super().__init__(step, start(0))
         self._policy = policy
         self._ends_at = ends_at
         self._reserve = reserve
         self._release = release
         self._start = start
-        self._awaited = False
-        reserve()
-        self._running = start(0)
-
-    def handle(self) -> workflow.ActivityHandle[Any]:
-        """What the agent's code awaits, and cancels."""
-        task = asyncio.create_task(self._carry_out(), name=f"step: {self._step}")
-        task.add_done_callback(self._pass_cancellation_on)
-        return cast("workflow.ActivityHandle[Any]", task)
-
-    def _pass_cancellation_on(self, task: asyncio.Task[Any]) -> None:
-        if task.cancelled() and not self._awaited:
-            # it was cancelled before its coroutine began, which would have passed it on
-            self._running.cancel()
 
     async def _carry_out(self) -> Any:
-        self._awaited = True
         done = 1
         while True:
             try:
                 return await self._running
             except FailureError as error:
-                if _was_not_taken(error):
+                if was_not_taken(cause_of(error)):
                     self._release()
                 pause = pause_before(error, self._policy, done)
                 if pause is None or self._is_over_after(pause):
@@ -101,7 +83,7 @@ def pause_before(error: FailureError, policy: RetryPolicy, done: int) -> timedel
     """
     if policy.maximum_attempts and done >= policy.maximum_attempts:
         return None
-    cause = _cause(error)
+    cause = cause_of(error)
     excluded = policy.non_retryable_error_types or ()
     if isinstance(cause, ApplicationError):
         if cause.non_retryable or cause.type in excluded:
@@ -109,7 +91,7 @@ def pause_before(error: FailureError, policy: RetryPolicy, done: int) -> timedel
         if cause.next_retry_delay is not None:
             return cause.next_retry_delay
     elif isinstance(cause, TimeoutError):
-        name = _TYPES.get(cause.type) if cause.type is not None else None
+        name = RETRIED_TIMEOUTS.get(cause.type) if cause.type is not None else None
         if name is None or name in excluded:
             return None
     else:
@@ -118,13 +100,3 @@ def pause_before(error: FailureError, policy: RetryPolicy, done: int) -> timedel
     factor = policy.backoff_coefficient ** (done - 1)
     # a large power of two would not fit into a timedelta
     return longest if policy.initial_interval >= longest / factor else policy.initial_interval * factor
-
-
-def _was_not_taken(error: FailureError) -> bool:
-    cause = _cause(error)
-    return isinstance(cause, TimeoutError) and cause.type == TimeoutType.SCHEDULE_TO_START
-
-
-def _cause(error: FailureError) -> BaseException | None:
-    # the SDK hands over the failure of a local activity as it is
-    return error.cause if isinstance(error, ActivityError) else error

@@ -11,10 +11,12 @@ from collections.abc import Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from temporalio import workflow
 from temporalio.api.common.v1 import Payload
 from temporalio.common import RawValue
 from temporalio.converter import PayloadConverter
 
+from orchestrator.dispatch.failures import as_failure
 from orchestrator.errors import PayloadTooLargeError
 from orchestrator.stores import LARGEST_BYTES, OFFLOADED_BYTES
 
@@ -65,6 +67,23 @@ def _check(sizes_bytes: Sequence[int], what: str, stored: bool) -> None:
             f"{what} has {size_bytes / 1024**2:.1f} MiB, Temporal carries {LIMIT_BYTES // 1024**2} MiB; "
             "give the region where it is made a store, or pass the address of what you keep elsewhere"
         )
+
+
+def checked_in_workflow(values: Sequence[Any], what: str, *, stored: bool) -> list[Any]:
+    """The same in a workflow: what does not fit fails the run, not its workflow task.
+
+    Args:
+        values: Arguments or results.
+        what: The thing and place, for the error.
+        stored: Whether large values go to a store.
+
+    Raises:
+        ApplicationError: Together they exceed the limit.
+    """
+    try:
+        return checked(values, workflow.payload_converter(), what, stored=stored)
+    except PayloadTooLargeError as error:
+        raise as_failure(error) from None
 
 
 def passes_raw_values(converter: PayloadConverter) -> bool:

@@ -16,9 +16,11 @@ from datetime import datetime, timedelta
 from typing import Any, cast
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, ApplicationError, FailureError, TimeoutError, TimeoutType
+from temporalio.exceptions import ApplicationError, FailureError, TimeoutError, TimeoutType
 
+from orchestrator.dispatch.failures import cause_of, refused, was_not_taken
 from orchestrator.dispatch.headers import EarlierPlace
+from orchestrator.dispatch.redispatch import Redispatched
 from orchestrator.errors import Recovery
 from orchestrator.fleet import RegionHealth
 from orchestrator.placement import Candidate, WithoutPlace
@@ -42,9 +44,6 @@ _NOT_STARTED = "no worker took it in time"
 _SILENT = "its worker fell silent"
 _TIMED_OUT = "it timed out there"
 
-PLACE_TIMEOUTS = ("TemporalTimeout:Heartbeat", "TemporalTimeout:StartToClose")
-"""Names under which a retry policy tells the server not to try again in the same place."""
-
 
 @dataclass(frozen=True)
 class PlaceFailure:
@@ -63,11 +62,10 @@ def failure_of_place(error: FailureError, *, repeatable: bool) -> PlaceFailure |
         repeatable: Whether the step may run again. One that may not goes elsewhere only if it surely
             did not run: nobody took it, or its endpoint was not reached.
     """
-    # the SDK hands over the failure of a local activity as it is
-    cause = error.cause if isinstance(error, ActivityError) else error
+    cause = cause_of(error)
+    if was_not_taken(cause):
+        return PlaceFailure(_NOT_STARTED, surely=True)
     if isinstance(cause, TimeoutError):
-        if cause.type == TimeoutType.SCHEDULE_TO_START:
-            return PlaceFailure(_NOT_STARTED, surely=True)
         if not repeatable:
             return None
         if cause.type == TimeoutType.HEARTBEAT:
@@ -93,7 +91,9 @@ class Dispatching:
     """From 1; hedges count."""
 
     earlier: tuple[EarlierPlace, ...]
-    slot_wait: timedelta
+    slot_wait: timedelta | None
+    """How long it may wait for a worker there; None where it has no other place to go to."""
+
     hedge: bool = False
     """Whether the step runs elsewhere as well."""
 
@@ -132,7 +132,7 @@ class Places:
         return self.health.ordered(candidates, _region)
 
 
-class PlacedStep:
+class PlacedStep(Redispatched):
     """One call of a step that has more than one place, on its way through them.
 
     Args:
@@ -147,28 +147,14 @@ class PlacedStep:
         self._begun = 0
         self._round = 0
         self._earlier: tuple[EarlierPlace, ...] = ()
-        self._awaited = False
         self._round_began_at = workflow.now()
         first, *rest = places.candidates
         if first.dispatch == "queue":
             first, *rest = places.ordered(places.candidates)
         self._left: list[Candidate] = rest
-        self._running = self._start_in(first)
-
-    def handle(self) -> workflow.ActivityHandle[Any]:
-        """What the agent's code awaits, and cancels."""
-        task = asyncio.create_task(self._carry_out(), name=f"step: {self._places.step}")
-        task.add_done_callback(self._pass_cancellation_on)
-        # a handle is a task and nothing more; one of the SDK's own cannot be made from outside
-        return cast("workflow.ActivityHandle[Any]", task)
-
-    def _pass_cancellation_on(self, task: asyncio.Task[Any]) -> None:
-        if task.cancelled() and not self._awaited:
-            # it was cancelled before its coroutine began, which would have passed it on
-            self._running.cancel()
+        super().__init__(places.step, self._start_in(first))
 
     async def _carry_out(self) -> Any:
-        self._awaited = True
         while True:
             try:
                 result = await (self._first_of_two() if self._is_hedged() else self._running)
@@ -254,11 +240,9 @@ class PlacedStep:
 
     def _without_place(self) -> ApplicationError:
         tried = "; ".join(f"{earlier.place}: {earlier.reason}" for earlier in self._earlier)
-        return ApplicationError(
+        return refused(
             f"step {self._places.step} has no place left: {tried}; the agent declares without_place='fail'",
-            {"rule": "no place left"},
-            type="PlacementError",
-            non_retryable=True,
+            rule="no place left",
         )
 
     def _note_failure(self, failure: PlaceFailure) -> None:
