@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -10,9 +9,9 @@ from typing import Annotated
 
 import typer
 from temporalio.client import Client
-from temporalio.service import RPCError
 
 from orchestrator.cli.call_rows import call_rows
+from orchestrator.cli.cells import ask_cells
 from orchestrator.cli.files import check_writable, write_text
 from orchestrator.cli.options import (
     DEFAULT_FOLDER,
@@ -24,7 +23,7 @@ from orchestrator.cli.options import (
     topology_of,
 )
 from orchestrator.cli.output import data, note, table
-from orchestrator.dispatch import EarlierPlace, connect_cell
+from orchestrator.dispatch import EarlierPlace
 from orchestrator.errors import ConfigurationError, RunNotFoundError
 from orchestrator.placement import Candidate
 from orchestrator.topology import Cell, Topology
@@ -38,8 +37,6 @@ LETTERS: dict[str, str] = dict(zip(PARTS, "drqvXb", strict=True))
 
 PAUSED = "."
 """What stands for the time in which a run waited by its own will."""
-
-CELL_WITHIN = timedelta(seconds=5)
 
 
 def trace(
@@ -92,38 +89,27 @@ async def _found(topology: Topology, name: str) -> RunTrace:
     Raises:
         RunNotFoundError: No cell that answered has it.
     """
-    answers = await asyncio.gather(*(_look_in(cell, name) for cell in topology.cells))
-    found = [answer for answer in answers if isinstance(answer, RunTrace)]
-    for answer in answers:
-        if isinstance(answer, str):
-            note(answer)
+
+    async def look(client: Client, cell: Cell) -> RunTrace | None:
+        try:
+            run = await find_run(client, name)
+        except RunNotFoundError:
+            return None
+        return run if run.cell else run.model_copy(update={"cell": cell.name})
+
+    answers = await ask_cells(topology.cells, look)
+    for cell, reason in answers.failed.items():
+        note(f"cell {cell} is left out: {reason}")
+    found = [run for run in answers.given.values() if run is not None]
     if found:
         return max(found, key=lambda run: run.started_at)
-    asked = [cell.name for cell, answer in zip(topology.cells, answers, strict=True) if answer is None]
-    away = [cell.name for cell, answer in zip(topology.cells, answers, strict=True) if answer is not None]
+    asked, away = list(answers.given), list(answers.failed)
     where = f"unknown in {_cells(asked)}" if asked else "no cell answers"
     also = f"; not asked: {_cells(away)}" if asked and away else ""
     raise RunNotFoundError(
         f"run {name}: {where}{also}; its id is what `edgeward run` printed first, and a history is deleted "
         "some time after its run has ended"
     )
-
-
-async def _look_in(cell: Cell, name: str) -> RunTrace | str | None:
-    """The run, or why the cell cannot tell; None if it does not know it."""
-    try:
-        async with asyncio.timeout(CELL_WITHIN.total_seconds()):
-            client: Client = await connect_cell(cell)
-            run = await find_run(client, name)
-    except RunNotFoundError:
-        return None
-    except TimeoutError:
-        reason = f"no answer within {CELL_WITHIN.total_seconds():g} s"
-    except (RuntimeError, RPCError, ConfigurationError) as error:
-        reason = (str(error).splitlines() or ["no answer"])[0][:160]
-    else:
-        return run if run.cell else run.model_copy(update={"cell": cell.name})
-    return f"cell {cell.name} is left out: {reason}"
 
 
 def _cells(names: list[str]) -> str:

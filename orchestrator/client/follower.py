@@ -22,7 +22,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from orchestrator.client.cell_watch import CellWatch
 from orchestrator.client.originals import Originals
-from orchestrator.client.starts import START_WITHIN, is_silence, surely_not_sent
+from orchestrator.client.starts import MAYBE_SILENCE, START_WITHIN, is_silence, surely_not_sent
 from orchestrator.client.submission import Submission
 from orchestrator.dispatch import Lineage, end_original
 from orchestrator.dispatch.lineage import LINEAGE_MEMO, lineage_in
@@ -111,7 +111,7 @@ class Follower:
             try:
                 await self._accepted()
                 return
-            except Exception as error:
+            except MAYBE_SILENCE as error:
                 if not is_silence(error):
                     raise
                 self._go_elsewhere(error)
@@ -130,7 +130,7 @@ class Follower:
             except _CellLostError:
                 await self._restart()
                 return await self.result()
-            except Exception as error:
+            except MAYBE_SILENCE as error:
                 if not is_silence(error):
                     raise
                 if surely_not_sent(error):
@@ -153,7 +153,7 @@ class Follower:
                 return await self._unless_lost(self.handle.result())
             except _CellLostError:
                 await self._restart()
-            except Exception as error:
+            except MAYBE_SILENCE as error:
                 if not is_silence(error) or self._follow.watch.closed:
                     raise
                 self._follow.watch.note_silent(self._cell)
@@ -214,7 +214,7 @@ class Follower:
                 return True  # it is restarted, whether or not
             try:
                 found = await self.handle.describe()
-            except Exception as error:
+            except MAYBE_SILENCE as error:
                 if isinstance(error, RPCError) and error.status is RPCStatusCode.NOT_FOUND:
                     return False
                 if not is_silence(error):
@@ -279,7 +279,7 @@ class Follower:
             await self._accepted()
         except WorkflowAlreadyStartedError:
             await self._join()
-        except Exception as error:
+        except MAYBE_SILENCE as error:
             if not is_silence(error):
                 raise
             cell = submission.plan.cell

@@ -33,6 +33,9 @@ _START_AND_ANSWER = "execute_multi_operation"
 _PASSING = {RPCStatusCode.UNAVAILABLE, RPCStatusCode.RESOURCE_EXHAUSTED, RPCStatusCode.ABORTED}
 """Another try of the same request may succeed; the server knows it again."""
 
+MAYBE_SILENCE = (RPCError, RuntimeError, TimeoutError)
+"""The types of errors by which a cell that does not answer shows; ``is_silence`` tells."""
+
 _SILENT = {RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED}
 
 

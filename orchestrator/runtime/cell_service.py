@@ -33,6 +33,7 @@ from orchestrator.fleet.draining import draining_regions
 from orchestrator.fleet.probes import ProbeError, cell_round_trips, queue_statistics
 from orchestrator.queues import agents_queue, step_queue
 from orchestrator.runtime.fence import FencedWorker
+from orchestrator.runtime.pausing import within
 from orchestrator.runtime.warm_up import warm_types
 from orchestrator.topology import Cell, OfferKind, Region, Topology
 
@@ -59,7 +60,7 @@ CONNECT_WITHIN = timedelta(seconds=10)
 POLLED_WITHIN = timedelta(seconds=2)
 """How long to wait until the server has seen the pollers of a queue."""
 
-RETRY_S = 2.0
+RETRY = timedelta(seconds=2)
 """Pause before a cell that failed is tried again."""
 
 POLLED_S = 0.01
@@ -80,7 +81,7 @@ class CellService:
         tried: Whether it has polled the cell, or found it away.
         rtt_ms: From here to the cell's server; None until it was measured.
         client: The cell's client while its queues are polled.
-        draining: The regions that an operator has drained, as the cell keeps it.
+        draining: The regions that an operator has drained, as the region's own cell keeps it.
     """
 
     def __init__(
@@ -137,7 +138,7 @@ class CellService:
                     "cell.unavailable", cell=self.cell.name, region=self._site.region.name, reason=reason
                 )
             self.tried = True
-            await _within(RETRY_S, stopping)
+            await within(RETRY, stopping)
         self.state = "stopped"
 
     async def _connect(self) -> Client:
@@ -252,8 +253,9 @@ class CellService:
                 self.rtt_ms = min(await cell_round_trips(client, PROBE_DEADLINE))
             except ProbeError:
                 self.rtt_ms = None
-            with contextlib.suppress(ProbeError):
-                self.draining = await draining_regions(client, PROBE_DEADLINE)
+            if self.cell.name == self._site.region.cell:
+                with contextlib.suppress(ProbeError):
+                    self.draining = await draining_regions(client, PROBE_DEADLINE)
             await asyncio.sleep(PROBE_S)
 
 
@@ -282,11 +284,3 @@ async def _either(*events: asyncio.Event) -> None:
     finally:
         for task in waiting:
             task.cancel()
-
-
-async def _within(seconds: float, event: asyncio.Event) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        pass

@@ -15,6 +15,7 @@ import httpx
 import structlog
 
 from orchestrator.runtime.cell_service import CellService
+from orchestrator.runtime.pausing import within
 from orchestrator.topology import Region
 
 log = structlog.get_logger(__name__)
@@ -65,7 +66,7 @@ class Standby:
             while not stopping.is_set():
                 self._judge(await self._is_ready(http))
                 pause = DOUBTFUL if self._looks and not self.stands_in else INTERVAL
-                await _within(pause, stopping)
+                await within(pause, stopping)
         await self._leave()
 
     async def _is_ready(self, http: httpx.AsyncClient) -> bool:
@@ -102,11 +103,3 @@ class Standby:
         self._leaving.set()
         if self._serving is not None:
             await asyncio.gather(self._serving, return_exceptions=True)
-
-
-async def _within(pause: timedelta, event: asyncio.Event) -> None:
-    try:
-        async with asyncio.timeout(pause.total_seconds()):
-            await event.wait()
-    except TimeoutError:
-        pass

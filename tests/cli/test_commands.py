@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-CHECKOUT = Path(__file__).resolve().parent.parent.parent
+from tests.cli.command import edgeward
+from tests.shared_data import CHECKOUT
 
 TOPOLOGY = """
 [cells.europe]
@@ -41,17 +42,6 @@ def topology(tmp_path: Path) -> Path:
     file = tmp_path / "topology.toml"
     file.write_text(TOPOLOGY, encoding="utf-8")
     return file
-
-
-def edgeward(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "orchestrator.cli", *arguments],
-        cwd=CHECKOUT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
 
 
 def explained(topology: Path, *more: str) -> subprocess.CompletedProcess[str]:

@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -16,20 +14,9 @@ from orchestrator.dispatch import RunPlanner
 from orchestrator.fleet import Fleet
 from orchestrator.runtime import RegionWorker
 from orchestrator.topology import Topology
+from tests.cli.command import edgeward
 from tests.dispatch.conftest import server, three_regions
-from tests.runtime.test_worker_process import CHECKOUT
 from tests.runtime.waiting import Staying, undemanding
-
-
-def edgeward(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "orchestrator.cli", *arguments],
-        cwd=CHECKOUT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
 
 
 async def until(holds: Callable[[], bool]) -> None:
