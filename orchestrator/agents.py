@@ -10,6 +10,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cached_property
 from typing import Any, TypeVar
 
 import temporalio.activity
@@ -49,6 +50,15 @@ DEFAULT_LONGEST_WAIT = timedelta(seconds=5)
 """In queues: who waits longer for an answer to begin has gone, and the work is done for nobody."""
 
 
+_BY_POSITION = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+def positional_arguments(signature: inspect.Signature) -> int | None:
+    """How many arguments a step takes, where every one may be given by position; else None."""
+    parameters = signature.parameters.values()
+    return len(parameters) if all(parameter.kind in _BY_POSITION for parameter in parameters) else None
+
+
 @dataclass(frozen=True)
 class StepDefinition:
     """What ``@step`` attaches to a function."""
@@ -64,6 +74,11 @@ class StepDefinition:
     prior: RunTime | None
     tokens: int | None
     signature: inspect.Signature = field(compare=False, repr=False)
+
+    @cached_property
+    def arguments(self) -> int | None:
+        """How many it takes, where every one may be given by position; else None."""
+        return positional_arguments(self.signature)
 
     def profile(self, expected_calls: float) -> StepProfile:
         """The step as the planner sees it."""

@@ -21,8 +21,6 @@ P = ParamSpec("P")
 R = TypeVar("R")
 A = TypeVar("A")
 
-_BY_POSITION = {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}
-
 _placing: ContextVar[Requirements | None] = ContextVar("edgeward_placing", default=None)
 
 
@@ -50,9 +48,14 @@ async def call(step: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         result = step(*args, **kwargs)
         return await result if inspect.isawaitable(result) else result
     definition = step_definition(step)
+    if definition is not None and not kwargs and len(args) == definition.arguments:
+        in_order = list(args)
+    else:
+        signature = definition.signature if definition else inspect.signature(step)
+        in_order = _in_order(step, signature, args, kwargs)
     return await workflow.execute_activity(
         cast("Callable[..., Awaitable[Any]]", step),
-        args=_in_order(step, definition.signature if definition else inspect.signature(step), args, kwargs),
+        args=in_order,
         start_to_close_timeout=definition.timeout if definition else DEFAULT_TIMEOUT,
         retry_policy=definition.retry if definition else DEFAULT_RETRY,
     )
@@ -112,9 +115,6 @@ def _in_order(
     step: Callable[..., Any], signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> list[Any]:
     """All arguments by position, defaults too: the SDK decodes by type only where the count is full."""
-    kinds = [parameter.kind for parameter in signature.parameters.values()]
-    if not kwargs and len(args) == len(kinds) and set(kinds) <= _BY_POSITION:
-        return list(args)
     try:
         bound = signature.bind(*args, **kwargs)
     except TypeError as error:

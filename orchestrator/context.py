@@ -6,11 +6,11 @@ none, so that a step's function can be called, and tested, as the plain function
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
+from orchestrator.bound import Bound
 from orchestrator.errors import BudgetExceededError
 from orchestrator.placement import Dispatch
 from orchestrator.timing import Stopwatch
@@ -100,14 +100,9 @@ def current_step() -> StepContext | None:
     return _current.get()
 
 
-@contextmanager
-def running(step: StepContext) -> Generator[None]:
+def running(step: StepContext) -> Bound[StepContext]:
     """Marks a block as the body of this step."""
-    token = _current.set(step)
-    try:
-        yield
-    finally:
-        _current.reset(token)
+    return Bound(_current, step)
 
 
 def emit(text: str) -> None:

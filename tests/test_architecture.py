@@ -17,6 +17,7 @@ DISPATCH = {"dispatch", "fleet", "backends", "application", "stores", "telemetry
 PROCESSES = {"client", "runtime", "trace"} | DISPATCH
 
 ALLOWED: dict[str, set[str]] = {
+    "bound": set(),
     "errors": set(),
     "geography": {"errors"},
     "budgets": {"errors"},
@@ -27,12 +28,12 @@ ALLOWED: dict[str, set[str]] = {
     "topology": LEAVES,
     "requirements": {"topology"} | LEAVES,
     "placement": RULES,
-    "context": {"streams", "timing"} | PLACEMENT,
+    "context": {"bound", "streams", "timing"} | PLACEMENT,
     "agents": NAMES | PLACEMENT,
     "calls": AUTHORS - {"calls"},
     "application": AUTHORS,
     "telemetry": {"context", "errors"},
-    "backends": {"topology", "context", "errors", "timing", "telemetry"},
+    "backends": {"topology", "bound", "context", "errors", "timing", "telemetry"},
     "stores": {"topology", "errors", "timing"},
     "fleet": {"telemetry"} | NAMES | PLACEMENT,
     "dispatch": DISPATCH - {"dispatch"},

@@ -15,6 +15,7 @@ from orchestrator.backends.endpoint import Endpoint
 from orchestrator.backends.http import new_client
 from orchestrator.backends.openai import Model
 from orchestrator.backends.tools import HttpTool, Tool
+from orchestrator.bound import Bound
 from orchestrator.errors import ConfigurationError, OfferMissingError
 from orchestrator.topology.model import OfferKey, OfferKind, Region
 
@@ -168,14 +169,9 @@ def _extra(name: str, endpoint: Endpoint) -> Generator[None]:
 _current: ContextVar[Backends | None] = ContextVar("edgeward_backends", default=None)
 
 
-@contextmanager
-def using(backends: Backends) -> Generator[Backends]:
-    """Makes these the backends that ``model``, ``collection`` and ``tool`` answer with in this block."""
-    token = _current.set(backends)
-    try:
-        yield backends
-    finally:
-        _current.reset(token)
+def using(backends: Backends) -> Bound[Backends]:
+    """Makes these the backends that ``model``, ``collection`` and ``tool`` answer with in a block."""
+    return Bound(_current, backends)
 
 
 def current() -> Backends:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -69,8 +69,12 @@ class StepInbound(ActivityInboundInterceptor):
             self._refuse_wrong_region(assignment, info)
         step = self._context(assignment, info)
         try:
-            with running(step), self._at_site(info), self._beating(assignment):
-                result = await super().execute_activity(input)
+            with running(step), self._backends():
+                if info.is_local:
+                    result = await super().execute_activity(input)
+                else:
+                    with self._busy(info), self._beating(assignment):
+                        result = await super().execute_activity(input)
                 result = checked(
                     [result],
                     activity.payload_converter(),
@@ -167,21 +171,22 @@ class StepInbound(ActivityInboundInterceptor):
         finally:
             next_beat.cancel()
 
+    def _backends(self) -> AbstractContextManager[object]:
+        """What the step's body finds in this region; nothing in a worker that belongs to none."""
+        return nullcontext() if self._site is None else using(self._site.backends)
+
     @contextmanager
-    def _at_site(self, info: activity.Info) -> Generator[None]:
-        if self._site is None:
+    def _busy(self, info: activity.Info) -> Generator[None]:
+        """Counts a queued step of the region while the block lasts."""
+        kind = kind_of(info.task_queue)
+        if self._site is None or kind is None:
             yield
             return
-        kind = kind_of(info.task_queue) if not info.is_local else None
-        with using(self._site.backends):
-            if kind is None:
-                yield
-                return
-            self._site.busy[kind] += 1
-            try:
-                yield
-            finally:
-                self._site.busy[kind] -= 1
+        self._site.busy[kind] += 1
+        try:
+            yield
+        finally:
+            self._site.busy[kind] -= 1
 
 
 def _time_left(info: activity.Info) -> timedelta | None:

@@ -46,7 +46,9 @@ def checked(
     if not values:
         return []
     payloads = converter.to_payloads(values)
-    _check([payload.ByteSize() for payload in payloads], what, stored)
+    sizes_bytes = [payload.ByteSize() for payload in payloads]
+    if sum(sizes_bytes) > LIMIT_BYTES:
+        _check(sizes_bytes, what, stored)
     if not passes_raw_values(converter):
         return list(values)
     return [RawValue(payload) for payload in payloads]

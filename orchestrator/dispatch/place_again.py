@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError, FailureError, TimeoutError, TimeoutType
@@ -82,8 +82,7 @@ def failure_of_place(error: FailureError, *, repeatable: bool) -> PlaceFailure |
     return PlaceFailure(cause.type or "backend", surely=False)
 
 
-@dataclass(frozen=True)
-class Dispatching:
+class Dispatching(NamedTuple):
     """One dispatch of a step to a place."""
 
     place: Candidate

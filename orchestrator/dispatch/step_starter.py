@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
@@ -40,8 +39,7 @@ HEDGE_ANSWERED_WITHIN = timedelta(seconds=5)
 """Whether a step may be hedged is a question to the home's own process."""
 
 
-@dataclass(frozen=True)
-class _Call:
+class _Call(NamedTuple):
     """One call of a step: what all its dispatches are told alike."""
 
     sequence: int
@@ -170,6 +168,7 @@ class StepStarter:
     ) -> workflow.ActivityHandle[Any]:
         """Starts a step in a place. From the second place on it is queued, wherever that is."""
         place, slot_wait = dispatching.place, dispatching.slot_wait
+        predicted_ms = place.cost.predicted_ms
         again = dispatching.hedge or dispatching.earlier
         inline = place.dispatch == "inline" and input.heartbeat_timeout is None and not again
         if self._bounds is not None and self._bounds.used_outside:
@@ -178,14 +177,14 @@ class StepStarter:
         assignment = call.assignment(
             place=place.region,
             dispatch="inline" if inline else "queue",
-            predicted_ms=place.cost.predicted_ms,
+            predicted_ms=predicted_ms,
             elsewhere=slot_wait is not None and step.repeatable,
             heartbeat=beats,
             hedge=dispatching.hedge,
             earlier=dispatching.earlier,
             tokens=self._tokens_of(step),
         )
-        if not inline or place.cost.predicted_ms >= SUMMARY_FROM_MS:
+        if not inline or predicted_ms >= SUMMARY_FROM_MS:
             input.summary = input.summary or _summary(input.activity, assignment)
         if inline:
             return self._counted(_as_local(input), assignment, place.cost.price, self._start_inline)
