@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Any
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, computed_field
+from pydantic_core import to_json
 from temporalio.api.common.v1 import Payload
 
 TIMING = "edgeward-timing"
@@ -98,19 +98,24 @@ class StepTiming(BaseModel):
     """How many calls there were beside them."""
 
 
-@dataclass
 class Stopwatch:
-    """Measures one attempt while it runs; backends note their calls on it."""
+    """Measures one attempt while it runs; backends note their calls on it.
 
-    started_at: float = field(default_factory=time.time)
-    _began: float = field(default_factory=time.monotonic)
-    _calls: list[CallTiming] = field(default_factory=list[CallTiming])
-    _calls_left_out: int = 0
-    _noting: threading.Lock = field(default_factory=threading.Lock)
+    Attributes:
+        started_at: Seconds since 1970 on this machine's clock.
+    """
+
+    __slots__ = ("_began", "_calls", "_calls_left_out", "started_at")
+
+    def __init__(self) -> None:
+        self.started_at = time.time()
+        self._began = time.monotonic()
+        self._calls: list[CallTiming] = []
+        self._calls_left_out = 0
 
     def note(self, call: CallTiming) -> None:
         """Adds a call that has ended. May be used from any thread."""
-        with self._noting:
+        with _noting:
             self._calls.append(call)
             if len(self._calls) > MAX_CALLS:
                 self._calls.remove(min(self._calls, key=lambda kept: kept.took_ms))
@@ -129,24 +134,46 @@ class Stopwatch:
         """Since the start."""
         return (time.monotonic() - self._began) * 1000
 
-    def timing(self, region: str, attempt_scheduled_at: datetime | None = None) -> StepTiming:
-        """What was measured up to now."""
-        with self._noting:
-            return StepTiming(
-                region=region,
-                started_at=self.started_at,
-                execution_ms=self.execution_ms,
-                attempt_scheduled_at=attempt_scheduled_at,
-                calls=tuple(self._calls),
-                calls_left_out=self._calls_left_out,
-            )
+    @property
+    def calls(self) -> tuple[CallTiming, ...]:
+        """Those that were noted and kept."""
+        return tuple(self._calls)
+
+    def write(
+        self,
+        payload: Payload,
+        region: str,
+        execution_ms: float,
+        attempt_scheduled_at: datetime | None = None,
+    ) -> None:
+        """Says beside a result how it came about, as ``StepTiming`` reads it.
+
+        Args:
+            payload: The result.
+            region: Where the worker runs.
+            execution_ms: How long the body took.
+            attempt_scheduled_at: Of a repeated attempt.
+        """
+        # not by a StepTiming: to make and to write one takes as long as all else that a short step is told
+        told: dict[str, Any] = {
+            "region": region,
+            "started_at": self.started_at,
+            "execution_ms": execution_ms,
+        }
+        if attempt_scheduled_at is not None:
+            told["attempt_scheduled_at"] = attempt_scheduled_at
+        if self._calls:
+            with _noting:
+                told["calls"] = [_written(call) for call in self._calls]
+                told["calls_left_out"] = self._calls_left_out
+        payload.metadata[TIMING] = to_json(told)
 
 
-def write_timing(payload: Payload, timing: StepTiming) -> None:
-    """Says beside a result how it came about."""
-    payload.metadata[TIMING] = timing.model_dump_json(
-        exclude_none=True, exclude_defaults=True, exclude_computed_fields=True
-    ).encode()
+_noting = threading.Lock()
+
+
+def _written(call: CallTiming) -> dict[str, Any]:
+    return call.model_dump(exclude_none=True, exclude_defaults=True, exclude_computed_fields=True)
 
 
 def timing_of(payload: Payload) -> StepTiming | None:

@@ -27,7 +27,6 @@ from orchestrator.dispatch.site import Publish, Site
 from orchestrator.errors import BackendError, EdgewardError, OfferMissingError, Recovery
 from orchestrator.queues import kind_of, region_of
 from orchestrator.streams import StreamPiece
-from orchestrator.timing import write_timing
 
 log = structlog.get_logger(__name__)
 
@@ -91,13 +90,11 @@ class StepInbound(ActivityInboundInterceptor):
             raise _as_application_error(error, elsewhere=elsewhere) from error
         if self._site is not None:
             again = info.attempt > 1 and not info.is_local
-            timing = step.stopwatch.timing(
-                step.region, info.current_attempt_scheduled_time if again else None
-            )
-            took = timedelta(milliseconds=timing.execution_ms)
-            self._site.times.record(info.activity_type, step.region, took)
+            took_ms = step.stopwatch.execution_ms
+            self._site.times.record(info.activity_type, step.region, timedelta(milliseconds=took_ms))
             if isinstance(result, RawValue):
-                write_timing(result.payload, timing)
+                scheduled_at = info.current_attempt_scheduled_time if again else None
+                step.stopwatch.write(result.payload, step.region, took_ms, scheduled_at)
         return result
 
     def _stands_in(self, assignment: Assignment | None) -> bool:

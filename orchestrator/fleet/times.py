@@ -55,9 +55,11 @@ class StepTimes:
             duration: Of its body, without dispatch and waiting. Below zero (a clock that was set
                 back) counts as the shortest.
         """
-        duration_ms = max(_SHORTEST_MS, duration / timedelta(milliseconds=1))
+        duration_ms = max(_SHORTEST_MS, duration.total_seconds() * 1000)
         with self._lock:
-            calls = self._seen.setdefault((step, region), deque(maxlen=self._window))
+            calls = self._seen.get((step, region))
+            if calls is None:
+                calls = self._seen[step, region] = deque(maxlen=self._window)
             calls.append((self._clock(), duration_ms))
 
     def run_times(self) -> dict[tuple[str, str], RunTime]:

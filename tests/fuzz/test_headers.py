@@ -21,7 +21,7 @@ from orchestrator.dispatch.headers import (
 from orchestrator.dispatch.run_planner import RunPlanner
 from orchestrator.errors import ConfigurationError
 from orchestrator.requirements import Residency
-from orchestrator.timing import TIMING, StepTiming, timing_of, write_timing
+from orchestrator.timing import TIMING, StepTiming, Stopwatch, timing_of
 from tests.dispatch.agents import application
 from tests.dispatch.conftest import three_regions
 from tests.fuzz.profile import changed, fuzzed, json_values, mutated
@@ -133,7 +133,7 @@ def test_what_says_where_data_may_be_is_never_guessed() -> None:
 
 
 TIMED = Payload()
-write_timing(TIMED, StepTiming(region="dublin", started_at=1.0, execution_ms=2.0))
+Stopwatch().write(TIMED, "dublin", 2.0)
 
 
 @fuzzed(200)
