@@ -19,7 +19,7 @@ from temporalio.worker import ActivityInboundInterceptor, ActivityOutboundInterc
 from orchestrator.backends import using
 from orchestrator.context import StepContext, TokenAllowance, running
 from orchestrator.dispatch.failures import as_failure
-from orchestrator.dispatch.handover import assignment_in
+from orchestrator.dispatch.handover import assignment_in, forget_assignment
 from orchestrator.dispatch.headers import Assignment
 from orchestrator.dispatch.hedging import HEDGE_ACTIVITY
 from orchestrator.dispatch.payloads import checked
@@ -88,6 +88,8 @@ class StepInbound(ActivityInboundInterceptor):
                 # the home has it: the step waits for the home, or goes to its next place
                 error.recovery = Recovery.ELSEWHERE if elsewhere else Recovery.RETRY_HERE
             raise _as_application_error(error, elsewhere=elsewhere) from error
+        if info.is_local:
+            forget_assignment(info)
         if self._site is not None:
             again = info.attempt > 1 and not info.is_local
             took_ms = step.stopwatch.execution_ms

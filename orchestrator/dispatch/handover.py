@@ -9,7 +9,7 @@ when the run leaves this process; one that comes back hands it over again while 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from weakref import WeakValueDictionary
 
 from temporalio import activity
@@ -26,18 +26,13 @@ class InlineSteps:
         self._assignments: dict[str, Assignment] = {}
         _runs[run_id] = self
 
-    def hand_over(self, activity_id: str, assignment: Assignment) -> Callable[[object], None]:
-        """For the step that is about to be scheduled under this id.
-
-        Returns:
-            What to call when the step has ended for good; until then it may be tried again.
-        """
+    def hand_over(self, activity_id: str, assignment: Assignment) -> None:
+        """For the step that is about to be scheduled under this id."""
         self._assignments[activity_id] = assignment
 
-        def forget(_: object) -> None:
-            self._assignments.pop(activity_id, None)
-
-        return forget
+    def forget(self, activity_id: str) -> None:
+        """What was handed over."""
+        self._assignments.pop(activity_id, None)
 
     def of(self, activity_id: str) -> Assignment | None:
         """What was handed over."""
@@ -71,3 +66,10 @@ def assignment_in(headers: Mapping[str, Payload], info: activity.Info) -> Assign
             non_retryable=True,
         )
     return assignment
+
+
+def forget_assignment(info: activity.Info) -> None:
+    """Of an inline step that has its result. One that failed keeps it: it may be tried again."""
+    run = _runs.get(info.workflow_run_id or "")
+    if run is not None:
+        run.forget(info.activity_id)

@@ -44,15 +44,15 @@ class _Call(NamedTuple):
 
     sequence: int
     key: str | None
+    root_workflow_id: str
     residency: Residency
 
     def assignment(self, **more: Any) -> Assignment:
         """Of one dispatch."""
-        info = workflow.info()
         return Assignment(
             sequence=self.sequence,
             key=self.key,
-            root_workflow_id=info.root.workflow_id if info.root else info.workflow_id,
+            root_workflow_id=self.root_workflow_id,
             residency=self.residency,
             **more,
         )
@@ -86,7 +86,9 @@ class StepStarter:
         self._bounds = bounds
         self._keys = keys
         self._stored = stored
-        self._inline = InlineSteps(workflow.info().run_id)
+        info = workflow.info()
+        self._root_workflow_id = info.root.workflow_id if info.root else info.workflow_id
+        self._inline = InlineSteps(info.run_id)
         self._sequence = 0
 
     def start(self, input: StartActivityInput) -> workflow.ActivityHandle[Any]:
@@ -125,7 +127,7 @@ class StepStarter:
         key = self._keys.next(input.activity, input.args) if self._keys else None
         if self._bounds is not None:
             self._bounds.bound(input)
-        return _Call(self._sequence, key, _narrowed(self._plan.root.residency))
+        return _Call(self._sequence, key, self._root_workflow_id, _narrowed(self._plan.root.residency))
 
     def _tokens_of(self, step: StepPlan | None) -> int | None:
         """What the models of a step may generate; None for no bound."""
@@ -223,10 +225,8 @@ class StepStarter:
     def _start_inline(
         self, input: StartLocalActivityInput, assignment: Assignment
     ) -> workflow.ActivityHandle[Any]:
-        forget = self._inline.hand_over(input.activity_id or "", assignment)
-        handle = self._next.start_local_activity(input)
-        handle.add_done_callback(forget)
-        return handle
+        self._inline.hand_over(input.activity_id or "", assignment)
+        return self._next.start_local_activity(input)
 
     def _ask_for_hedge(self, activity_id: str) -> workflow.ActivityHandle[Any]:
         question = StartLocalActivityInput(

@@ -9,7 +9,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
 from orchestrator import EdgeClient, EdgewardPlugin
-from orchestrator.dispatch.handover import InlineSteps, assignment_in
+from orchestrator.dispatch.handover import InlineSteps, assignment_in, forget_assignment
 from orchestrator.dispatch.headers import Assignment, with_assignment
 from orchestrator.requirements import Residency
 from tests.dispatch.agents import Stumbling, application
@@ -26,10 +26,10 @@ def local(run_id: str, activity_id: str = "1") -> activity.Info:
 
 def test_a_step_that_is_tried_again_finds_its_assignment() -> None:
     run = InlineSteps("of one step")
-    forget = run.hand_over("1", ASSIGNMENT)
+    run.hand_over("1", ASSIGNMENT)
     assert assignment_in({}, local("of one step")) is ASSIGNMENT
     assert assignment_in({}, local("of one step")) is ASSIGNMENT
-    forget(None)
+    forget_assignment(local("of one step"))
     with pytest.raises(ApplicationError, match="residency cannot be checked"):
         assignment_in({}, local("of one step"))
 
