@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Generator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -72,8 +72,7 @@ class StepInbound(ActivityInboundInterceptor):
                 if info.is_local:
                     result = await super().execute_activity(input)
                 else:
-                    with self._busy(info), self._beating(assignment):
-                        result = await super().execute_activity(input)
+                    result = await self._execute_queued(input, info, assignment)
                 result = checked(
                     [result],
                     activity.payload_converter(),
@@ -150,42 +149,44 @@ class StepInbound(ActivityInboundInterceptor):
             ends_at=time.monotonic() + left.total_seconds() if left is not None else None,
         )
 
-    @contextmanager
-    def _beating(self, assignment: Assignment | None) -> Generator[None]:
-        """Tells the server that this worker lives, while the block lasts."""
-        if assignment is None or not assignment.heartbeat or self._outbound is None:
-            yield
-            return
-        loop = asyncio.get_running_loop()
-        outbound = self._outbound
-
-        def beat() -> None:
-            nonlocal next_beat
-            outbound.heartbeat()
-            next_beat = loop.call_later(BEAT.total_seconds(), beat)
-
-        next_beat = loop.call_later(BEAT.total_seconds(), beat)
-        try:
-            yield
-        finally:
-            next_beat.cancel()
-
     def _backends(self) -> AbstractContextManager[object]:
         """What the step's body finds in this region; nothing in a worker that belongs to none."""
         return nullcontext() if self._site is None else using(self._site.backends)
 
-    @contextmanager
-    def _busy(self, info: activity.Info) -> Generator[None]:
-        """Counts a queued step of the region while the block lasts."""
-        kind = kind_of(info.task_queue)
-        if self._site is None or kind is None:
-            yield
-            return
-        self._site.busy[kind] += 1
+    async def _execute_queued(
+        self, input: ExecuteActivityInput, info: activity.Info, assignment: Assignment | None
+    ) -> Any:
+        """The body of a queued step: counted as busy here, and heard of by the server while it lasts."""
+        kind = kind_of(info.task_queue) if self._site is not None else None
+        heartbeats = None
+        if assignment is not None and assignment.heartbeat and self._outbound is not None:
+            heartbeats = _Heartbeats(self._outbound)
+        if self._site is not None and kind is not None:
+            self._site.busy[kind] += 1
         try:
-            yield
+            return await super().execute_activity(input)
         finally:
-            self._site.busy[kind] -= 1
+            if self._site is not None and kind is not None:
+                self._site.busy[kind] -= 1
+            if heartbeats is not None:
+                heartbeats.stop()
+
+
+class _Heartbeats:
+    """Tells the server that this worker lives, from now on."""
+
+    def __init__(self, outbound: ActivityOutboundInterceptor) -> None:
+        self._outbound = outbound
+        self._loop = asyncio.get_running_loop()
+        self._next = self._loop.call_later(BEAT.total_seconds(), self._beat)
+
+    def stop(self) -> None:
+        """The step has ended."""
+        self._next.cancel()
+
+    def _beat(self) -> None:
+        self._outbound.heartbeat()
+        self._next = self._loop.call_later(BEAT.total_seconds(), self._beat)
 
 
 def _time_left(info: activity.Info) -> timedelta | None:

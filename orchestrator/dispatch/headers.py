@@ -140,8 +140,9 @@ def limits_of(headers: Mapping[str, Payload]) -> RunLimits | None:
 
 
 def with_assignment(headers: Mapping[str, Payload], assignment: Assignment) -> dict[str, Payload]:
-    """These headers and the assignment of a step."""
-    return {**headers, ASSIGNMENT_HEADER: _payload(assignment, compressed=False)}
+    """These headers and the assignment of a step. What is as usual is left out: it is read at each step."""
+    text = assignment.model_dump_json(exclude_defaults=True).encode()
+    return {**headers, ASSIGNMENT_HEADER: Payload(metadata={"encoding": PLAIN}, data=text)}
 
 
 def assignment_of(headers: Mapping[str, Payload]) -> Assignment | None:
