@@ -35,7 +35,7 @@ PLAN = _planner.plan("Choir", "Lisbon")
 PLAN_PAYLOAD = with_plan({}, PLAN)[PLAN_HEADER]
 PLAN_JSON: dict[str, Any] = json.loads(zlib.decompress(PLAN_PAYLOAD.data))
 ASSIGNMENT = Assignment(sequence=1, root_workflow_id="w", place="dublin", residency=Residency.of("EU"))
-ASSIGNMENT_JSON = with_assignment({}, ASSIGNMENT)[ASSIGNMENT_HEADER].data
+ASSIGNMENT_JSON = ASSIGNMENT.model_dump_json().encode()
 
 encodings = st.sampled_from([b"json/zlib", b"json/plain", b"binary/encrypted", b"", b"\xff"]) | st.binary(
     max_size=4
