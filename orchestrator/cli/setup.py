@@ -19,7 +19,7 @@ from orchestrator.cli.options import (
     topology_of,
 )
 from orchestrator.cli.output import data, note
-from orchestrator.dispatch.registration import Registration, register_attributes
+from orchestrator.dispatch.visibility.registration import Registration, register_attributes
 from orchestrator.errors import SetupError
 from orchestrator.topology import Cell
 

@@ -34,7 +34,7 @@ from orchestrator.dispatch import (
     passes_raw_values,
     starting,
 )
-from orchestrator.dispatch.tracing import invoking
+from orchestrator.dispatch.tracing.spans import invoking
 from orchestrator.placement import Plan
 from orchestrator.queues import agents_queue
 from orchestrator.temporal_seams import result_type

@@ -11,7 +11,7 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 
 from orchestrator.dev.processes import ChildProcess, Supervisor, check_space, installed_program, port_answers
-from orchestrator.dispatch.registration import register_attributes
+from orchestrator.dispatch.visibility.registration import register_attributes
 from orchestrator.errors import CellUnavailableError
 
 READY_WITHIN = timedelta(seconds=60)

@@ -21,13 +21,13 @@ from orchestrator.dispatch.headers import (
     limits_of,
     plan_of,
 )
-from orchestrator.dispatch.hedging import HEDGE_ACTIVITY, may_hedge
 from orchestrator.dispatch.lineage import Lineage
-from orchestrator.dispatch.payloads import LIMIT_BYTES, passes_raw_values
+from orchestrator.dispatch.payloads.sizes import LIMIT_BYTES, passes_raw_values
 from orchestrator.dispatch.plugin import EdgewardPlugin
 from orchestrator.dispatch.reconciliation import Reconciliation, Superseded, end_original, reconcile
 from orchestrator.dispatch.run_planner import RECEIPT_LIMIT, RunPlanner
 from orchestrator.dispatch.site import Publish, Site
+from orchestrator.dispatch.steps.hedging import HEDGE_ACTIVITY, may_hedge
 from orchestrator.dispatch.workflow_interceptor import TASK_TIMEOUT
 
 __all__ = [

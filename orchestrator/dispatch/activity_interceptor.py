@@ -19,11 +19,11 @@ from temporalio.worker import ActivityInboundInterceptor, ActivityOutboundInterc
 from orchestrator.backends import using
 from orchestrator.context import StepContext, TokenAllowance, running
 from orchestrator.dispatch.failures import as_failure
-from orchestrator.dispatch.handover import assignment_in, forget_assignment
 from orchestrator.dispatch.headers import Assignment
-from orchestrator.dispatch.hedging import HEDGE_ACTIVITY
-from orchestrator.dispatch.payloads import checked
+from orchestrator.dispatch.payloads.sizes import checked
 from orchestrator.dispatch.site import Publish, Site
+from orchestrator.dispatch.steps.handover import assignment_in, forget_assignment
+from orchestrator.dispatch.steps.hedging import HEDGE_ACTIVITY
 from orchestrator.errors import BackendError, EdgewardError, OfferMissingError, Recovery
 from orchestrator.queues import kind_of, region_of
 from orchestrator.streams import StreamPiece

@@ -23,9 +23,9 @@ from temporalio.service import RPCError
 
 from orchestrator.dispatch.headers import RunLimits, plan_of, with_limits, with_plan
 from orchestrator.dispatch.lineage import Lineage, with_lineage, with_memo
-from orchestrator.dispatch.payloads import checked
-from orchestrator.dispatch.run_texts import details_of, summary_of
-from orchestrator.dispatch.search_attributes import AttributesOfStarts
+from orchestrator.dispatch.payloads.sizes import checked
+from orchestrator.dispatch.visibility.run_texts import details_of, summary_of
+from orchestrator.dispatch.visibility.search_attributes import AttributesOfStarts
 from orchestrator.placement import Plan
 from orchestrator.stores import NOWHERE, storing_in
 from orchestrator.temporal_seams import StartErrors

@@ -23,12 +23,12 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 from orchestrator.application import Application
 from orchestrator.dispatch.activity_interceptor import StepInbound
 from orchestrator.dispatch.client_interceptor import HasStore, PlanningOutbound, PlanRun
-from orchestrator.dispatch.converter import data_converter
+from orchestrator.dispatch.payloads.converter import data_converter
 from orchestrator.dispatch.run_planner import RECEIPT_LIMIT, RunPlanner
 from orchestrator.dispatch.site import Site
-from orchestrator.dispatch.tracing import Tracing, TracingClient, active_tracing
-from orchestrator.dispatch.tracing_activity import TracingActivityInbound
-from orchestrator.dispatch.tracing_workflow import TracingInbound
+from orchestrator.dispatch.tracing.activity_interceptor import TracingActivityInbound
+from orchestrator.dispatch.tracing.spans import Tracing, TracingClient, active_tracing
+from orchestrator.dispatch.tracing.workflow_interceptor import TracingInbound
 from orchestrator.dispatch.workflow_interceptor import PlacingInbound
 from orchestrator.errors import ConfigurationError, EdgewardError
 from orchestrator.fleet import RegionHealth

@@ -25,14 +25,14 @@ from temporalio.worker import (
 
 from orchestrator.calls import current_requirements
 from orchestrator.dispatch.answer import AnswerUpdate
-from orchestrator.dispatch.bounds import RunBounds, bounds_of
 from orchestrator.dispatch.failures import as_failure, refused
 from orchestrator.dispatch.headers import PLAN_HEADER, plan_of, with_plan
+from orchestrator.dispatch.limits.bounds import RunBounds, bounds_of
 from orchestrator.dispatch.lineage import CallKeys, lineage_of, with_lineage, with_memo
-from orchestrator.dispatch.payloads import checked_in_workflow
-from orchestrator.dispatch.run_texts import details_of, sub_agent_summary
-from orchestrator.dispatch.search_attributes import add_to_sub_agent
-from orchestrator.dispatch.step_starter import StepStarter
+from orchestrator.dispatch.payloads.sizes import checked_in_workflow
+from orchestrator.dispatch.steps.step_starter import StepStarter
+from orchestrator.dispatch.visibility.run_texts import details_of, sub_agent_summary
+from orchestrator.dispatch.visibility.search_attributes import add_to_sub_agent
 from orchestrator.errors import BudgetExceededError
 from orchestrator.fleet import RegionHealth
 from orchestrator.placement import AgentPlan, Plan

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from temporalio.client import Client, WorkflowExecution
 from temporalio.service import RPCError, RPCStatusCode
 
-from orchestrator.dispatch.search_attributes import AGENT, HOME, PLACES, RESIDENCY, TYPES
+from orchestrator.dispatch.visibility.search_attributes import AGENT, HOME, PLACES, RESIDENCY, TYPES
 from orchestrator.errors import SetupError
 from orchestrator.queues import agents_queue, kind_of, region_of
 

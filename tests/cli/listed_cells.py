@@ -11,7 +11,7 @@ from temporalio.common import SearchAttributePair, TypedSearchAttributes
 
 from orchestrator.dev.processes import Supervisor, free_ports
 from orchestrator.dev.temporal_server import CellServer, start_cell
-from orchestrator.dispatch.search_attributes import AGENT, HOME, PLACES, RESIDENCY
+from orchestrator.dispatch.visibility.search_attributes import AGENT, HOME, PLACES, RESIDENCY
 
 TOPOLOGY = """
 [cells.europe]

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from orchestrator.cli.durations import duration_of, moment_of
 from orchestrator.cli.main import app
-from orchestrator.dispatch.search_attributes import TYPES
+from orchestrator.dispatch.visibility.search_attributes import TYPES
 from orchestrator.errors import ConfigurationError
 from tests.cli.listed_cells import TOPOLOGY, ListedCells, listed_cells
 from tests.cli.test_commands import CHECKOUT, edgeward

@@ -9,8 +9,8 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
 from orchestrator import EdgeClient, EdgewardPlugin
-from orchestrator.dispatch.handover import InlineSteps, assignment_in, forget_assignment
 from orchestrator.dispatch.headers import Assignment, with_assignment
+from orchestrator.dispatch.steps.handover import InlineSteps, assignment_in, forget_assignment
 from orchestrator.requirements import Residency
 from tests.dispatch.agents import Stumbling, application
 from tests.dispatch.test_replay import history_of, other_topology, replayer

@@ -8,7 +8,7 @@ from temporalio.client import WorkflowHandle
 
 from orchestrator import EdgeClient, EdgewardPlugin
 from orchestrator.dispatch import starting
-from orchestrator.dispatch.hedging import HEDGE_ACTIVITY, MOST_SAVED, HedgeBudget, hedge_budget
+from orchestrator.dispatch.steps.hedging import HEDGE_ACTIVITY, MOST_SAVED, HedgeBudget, hedge_budget
 from orchestrator.placement import Plan, RunTime, Snapshot, StepPlan
 from orchestrator.topology import Topology
 from tests.dispatch import wanderers

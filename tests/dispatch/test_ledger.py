@@ -11,8 +11,8 @@ from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError, ApplicationError, FailureError, TimeoutError, TimeoutType
 
 from orchestrator.budgets import Budget
-from orchestrator.dispatch.budget import Ledger
-from orchestrator.dispatch.counted import pause_before
+from orchestrator.dispatch.limits.budget import Ledger
+from orchestrator.dispatch.limits.counted import pause_before
 from orchestrator.errors import BudgetExceededError
 
 amounts = st.one_of(st.none(), st.integers(0, 40))

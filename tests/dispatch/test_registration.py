@@ -6,8 +6,8 @@ from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSe
 from temporalio.client import Client
 
 from orchestrator.dev.temporal_server import CellServer
-from orchestrator.dispatch.registration import NAMES_OF_TYPES, register_attributes
-from orchestrator.dispatch.search_attributes import TYPES
+from orchestrator.dispatch.visibility.registration import NAMES_OF_TYPES, register_attributes
+from orchestrator.dispatch.visibility.search_attributes import TYPES
 from orchestrator.errors import CellUnavailableError, SetupError
 from tests.dispatch.conftest import namespace
 

@@ -1,8 +1,13 @@
 """What the UI shows of a plan: short, whatever the plan."""
 
 from orchestrator.dispatch import RunPlanner
-from orchestrator.dispatch.run_texts import DETAILS_BYTES, details_of, sub_agent_summary, summary_of
-from orchestrator.dispatch.search_attributes import PLACES_BYTES, attributes_of, places_of
+from orchestrator.dispatch.visibility.run_texts import (
+    DETAILS_BYTES,
+    details_of,
+    sub_agent_summary,
+    summary_of,
+)
+from orchestrator.dispatch.visibility.search_attributes import PLACES_BYTES, attributes_of, places_of
 from orchestrator.placement import Exclusion, Plan, StepPlan
 from orchestrator.requirements import Residency, requirements
 from tests.dispatch.agents import application

@@ -18,9 +18,10 @@ from temporalio.service import RPCError
 from orchestrator import EdgeClient, EdgeRun, EdgewardPlugin
 from orchestrator.dev.processes import free_ports
 from orchestrator.dev.temporal_server import CellServer
-from orchestrator.dispatch import search_attributes, starting
-from orchestrator.dispatch.registration import register_attributes
-from orchestrator.dispatch.search_attributes import AGENT, HOME, PLACES, RESIDENCY, TYPES
+from orchestrator.dispatch import starting
+from orchestrator.dispatch.visibility import search_attributes
+from orchestrator.dispatch.visibility.registration import register_attributes
+from orchestrator.dispatch.visibility.search_attributes import AGENT, HOME, PLACES, RESIDENCY, TYPES
 from orchestrator.queues import agents_queue
 from orchestrator.runtime import RegionWorker
 from orchestrator.topology import Cell, Topology

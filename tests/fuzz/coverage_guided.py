@@ -18,8 +18,8 @@ with atheris.instrument_imports(include=["orchestrator"]):
     from temporalio.api.common.v1 import Payload
 
     from orchestrator.backends.openai_format import ArgumentsError, CallAssembly, ChatChunk, ChatResponse
-    from orchestrator.dispatch.converter import data_converter
     from orchestrator.dispatch.headers import ASSIGNMENT_HEADER, PLAN_HEADER, assignment_of, plan_of
+    from orchestrator.dispatch.payloads.converter import data_converter
     from orchestrator.errors import ConfigurationError, TopologyError, UnreadablePayloadError
     from orchestrator.fleet.status import WorkerStatus
     from orchestrator.streams import NumberedPiece

@@ -15,7 +15,6 @@ from orchestrator.dispatch.headers import (
     Assignment,
     assignment_of,
     plan_of,
-    with_assignment,
     with_plan,
 )
 from orchestrator.dispatch.run_planner import RunPlanner

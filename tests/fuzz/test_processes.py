@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from temporalio.api.common.v1 import Payload
 
 from orchestrator.client.stream import follow
-from orchestrator.dispatch.converter import data_converter
+from orchestrator.dispatch.payloads.converter import data_converter
 from orchestrator.errors import UnreadablePayloadError, UnwritableValueError
 from orchestrator.fleet.probes import ProbeError, control_endpoint
 from orchestrator.fleet.status import QueueStatus, StepTime, WorkerStatus

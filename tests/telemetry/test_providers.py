@@ -15,7 +15,7 @@ from tests.telemetry.processes import CHECKOUT, QUIET
 STATE = """
 import json
 from opentelemetry import metrics, trace
-from orchestrator.dispatch.tracing import active_tracing
+from orchestrator.dispatch.tracing.spans import active_tracing
 from orchestrator.telemetry import start_telemetry
 {before}
 start_telemetry("edgeward-worker", "frankfurt")

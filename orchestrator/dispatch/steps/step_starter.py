@@ -16,14 +16,14 @@ from temporalio.common import RetryPolicy
 from temporalio.worker import StartActivityInput, StartLocalActivityInput, WorkflowOutboundInterceptor
 
 from orchestrator.calls import current_requirements
-from orchestrator.dispatch.bounds import RunBounds
 from orchestrator.dispatch.failures import RETRIED_TIMEOUTS, refused
-from orchestrator.dispatch.handover import InlineSteps
 from orchestrator.dispatch.headers import Assignment, with_assignment
-from orchestrator.dispatch.hedging import HEDGE_ACTIVITY, hedge_budget
+from orchestrator.dispatch.limits.bounds import RunBounds
 from orchestrator.dispatch.lineage import CallKeys
-from orchestrator.dispatch.payloads import checked_in_workflow
-from orchestrator.dispatch.place_again import HEARTBEAT_TIMEOUT, Dispatching, PlacedStep, Places
+from orchestrator.dispatch.payloads.sizes import checked_in_workflow
+from orchestrator.dispatch.steps.handover import InlineSteps
+from orchestrator.dispatch.steps.hedging import HEDGE_ACTIVITY, hedge_budget
+from orchestrator.dispatch.steps.place_again import HEARTBEAT_TIMEOUT, Dispatching, PlacedStep, Places
 from orchestrator.fleet import RegionHealth
 from orchestrator.placement import Candidate, Plan, StepPlan
 from orchestrator.queues import step_queue

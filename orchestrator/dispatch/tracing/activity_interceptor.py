@@ -16,10 +16,10 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput
 
-from orchestrator.dispatch.handover import assignment_in
 from orchestrator.dispatch.headers import Assignment
-from orchestrator.dispatch.tracing import Tracing, context_in, error_type, mark_failed
-from orchestrator.dispatch.tracing_workflow import nanoseconds, step_attributes, traced_run
+from orchestrator.dispatch.steps.handover import assignment_in
+from orchestrator.dispatch.tracing.spans import Tracing, context_in, error_type, mark_failed
+from orchestrator.dispatch.tracing.workflow_interceptor import nanoseconds, step_attributes, traced_run
 from orchestrator.errors import ConfigurationError
 from orchestrator.queues import region_of
 from orchestrator.telemetry import names

@@ -30,7 +30,7 @@ from temporalio.worker import (
 )
 
 from orchestrator.dispatch.headers import Assignment, assignment_of, plan_of
-from orchestrator.dispatch.tracing import (
+from orchestrator.dispatch.tracing.spans import (
     TRACE_HEADER,
     Tracing,
     context_in,

@@ -25,10 +25,10 @@ from temporalio.worker import (
 )
 
 from orchestrator.budgets import Budget
-from orchestrator.dispatch.budget import Ledger
-from orchestrator.dispatch.counted import ONCE, CountedStep
 from orchestrator.dispatch.failures import as_failure
 from orchestrator.dispatch.headers import RunLimits, limits_of, with_limits
+from orchestrator.dispatch.limits.budget import Ledger
+from orchestrator.dispatch.limits.counted import ONCE, CountedStep
 from orchestrator.errors import BudgetExceededError, DeadlineExceededError
 from orchestrator.placement import AgentPlan, Plan
 

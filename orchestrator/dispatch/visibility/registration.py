@@ -13,7 +13,7 @@ from temporalio.client import Client
 from temporalio.common import SearchAttributeIndexedValueType
 from temporalio.service import RPCError, RPCStatusCode
 
-from orchestrator.dispatch.search_attributes import TYPES
+from orchestrator.dispatch.visibility.search_attributes import TYPES
 from orchestrator.errors import CellUnavailableError, SetupError
 
 AnswerT = TypeVar("AnswerT")

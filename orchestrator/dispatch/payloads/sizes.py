@@ -16,7 +16,6 @@ from temporalio.api.common.v1 import Payload
 from temporalio.common import RawValue
 from temporalio.converter import PayloadConverter
 
-from orchestrator.dispatch.converter import PreparedPydanticConverter
 from orchestrator.dispatch.failures import as_failure
 from orchestrator.errors import PayloadTooLargeError
 from orchestrator.stores import LARGEST_BYTES, OFFLOADED_BYTES
@@ -91,8 +90,6 @@ def checked_in_workflow(values: Sequence[Any], what: str, *, stored: bool) -> li
 
 def passes_raw_values(converter: PayloadConverter) -> bool:
     """Whether it leaves raw values alone, as the SDK's own do; one that an application wrote may not."""
-    if isinstance(converter, PreparedPydanticConverter):
-        return True
     known = _passing.get(converter)
     if known is None:
         known = _passing[converter] = _passes(converter)

@@ -1,0 +1,1 @@
+"""Deadline and budget of a run: reserved before each call, and never exceeded."""

@@ -1,0 +1,1 @@
+"""Spans and metrics of runs and steps, where telemetry is on."""
