@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from orchestrator.dev.stack import rtt_ms_from
 from orchestrator.dev.ways.agents import INSTANT, expected_answer
 from orchestrator.dev.ways.callers import WAYS, Answer, Ask, Leg, nearest_region, user
-from orchestrator.dev.ways.workers import workers
+from orchestrator.dev.ways.workers import connected, workers
+from orchestrator.dispatch.visibility.registration import register_attributes
 from orchestrator.errors import StackError
 from orchestrator.geography import Origin
 from orchestrator.topology import Region, Topology
@@ -93,10 +94,12 @@ async def compare(
     Raises:
         StackError: A way gave a wrong answer.
         CellUnavailableError: A cell does not answer.
+        SetupError: A cell's namespace does not take the search attributes of runs.
     """
     own = measured_apart(topology)
     near = nearest_region(own, origin)
     started = time.monotonic()
+    await asyncio.gather(*(_prepare(own, cell.region) for cell in own.cells))
     async with workers(own, central), user(origin, own, central) as asks:
         compared = {way: asks[way] for way in COMPARED}
         await asyncio.gather(*(_warm_up(way, ask) for way, ask in compared.items()))
@@ -118,6 +121,11 @@ async def compare(
             for way in COMPARED
         ),
     )
+
+
+async def _prepare(topology: Topology, region: str) -> None:
+    """The namespace knows the search attributes of runs, as that of any cell does."""
+    await register_attributes(await connected(topology, region))
 
 
 def measured_apart(topology: Topology) -> Topology:
