@@ -24,6 +24,12 @@ async def waiting(edge: EdgeClient, count: int) -> None:
             await asyncio.sleep(0.1)
 
 
+@pytest.fixture(autouse=True)
+def closed_gate() -> None:
+    gate.clear()
+    turns.clear()
+
+
 async def test_a_small_tenant_does_not_wait_for_all_of_a_big_one(edge: EdgeClient) -> None:
     big = await edge.start(WorkFor.run, ("big", 200), origin=HOME, tenant="big")
     await waiting(edge, 199)
@@ -35,6 +41,17 @@ async def test_a_small_tenant_does_not_wait_for_all_of_a_big_one(edge: EdgeClien
     assert turns.count("big") == 200
     last = max(index for index, tenant in enumerate(turns) if tenant == "small")
     assert last < 150, turns
+
+
+async def test_a_tenant_of_four_times_the_weight_has_most_of_the_turns(edge: EdgeClient) -> None:
+    light = await edge.start(WorkFor.run, ("light", 100), origin=HOME, tenant="light", weight=1.0)
+    await waiting(edge, 99)
+    heavy = await edge.start(WorkFor.run, ("heavy", 100), origin=HOME, tenant="heavy", weight=4.0)
+    await waiting(edge, 199)
+    gate.set()
+    await asyncio.gather(light.result(), heavy.result())
+    first = turns[:100]
+    assert first.count("heavy") > 2 * first.count("light"), turns
 
 
 @pytest.mark.parametrize(
