@@ -201,3 +201,15 @@ def test_markers_of_another_sdk_are_told(recorded: Recorded) -> None:
     run = recorded.traced(events)
     assert len(run.steps) == 1
     assert any(note.startswith("2 local activities of another SDK") for note in run.notes)
+
+
+def test_a_step_that_ran_elsewhere_than_it_was_placed_is_pointed_out(recorded: Recorded) -> None:
+    events = recorded.copied()
+    for payload in results(events):
+        payload.metadata[TIMING] = json.dumps(
+            {**json.loads(payload.metadata[TIMING]), "region": "elsewhere"}
+        ).encode()
+    run = recorded.traced(events)
+    assert {step.ran_in for step in run.all_steps()} == {"elsewhere"}
+    assert any(note.startswith("placed in traced, and ran in elsewhere: ") for note in run.notes), run.notes
+    assert_adds_up(run)
