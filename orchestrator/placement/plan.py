@@ -34,7 +34,7 @@ class Exclusion(_Value):
     """Why a region is no candidate: the rule, and what broke it."""
 
     rule: str
-    """``residency``, ``needs``, ``down``, ``draining``, ``cell`` or ``inline``; of a home also
+    """``residency``, ``needs``, ``down``, ``draining`` or ``cell``; of a home also ``inline``,
     ``cell down``, ``homes`` (not asked for), ``no place`` (of a step or sub-agent), ``latency bound``,
     ``slower`` and ``dearer`` (out of the best one's reach, so not computed to the end)."""
 

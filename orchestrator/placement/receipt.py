@@ -119,7 +119,7 @@ class Receipts:
             kind=step.kind,
             expected_calls=step.expected_calls,
             candidates=candidates,
-            excluded=dict(islice(self._excluded(table, home, cell), self._limit)),
+            excluded=dict(islice(self._excluded(table, cell), self._limit)),
             repeatable=step.repeatable,
             tokens=step.tokens,
             hedge_after_ms=self._hedge_after_ms(table, places, candidates),
@@ -136,9 +136,10 @@ class Receipts:
     def _ranked(self, table: StepTable, home: int, cell: CellView) -> list[int]:
         """The places for this home, best first; under a limit at least as many as it asks for."""
         at_home = home in table.bodies and cell.serving[home]
-        if table.step.dispatch == "inline":
-            return [home] if at_home else []
         ranked = [entry for entry in self._ranked_for_any_home(table, cell) if entry[2] != home]
+        if table.step.dispatch == "inline":
+            # at home; elsewhere, and queued, only when the home turns out not to be able to
+            return [*([home] if at_home else []), *(place for _, _, place in ranked)]
         if at_home:
             time_ms = self._search.call_ms(table, home, home, cell) - cell.rtts_ms[home]
             price = table.prices[home]
@@ -156,24 +157,17 @@ class Receipts:
             self._nearest[key] = found
         return found
 
-    def _excluded(self, table: StepTable, home: int, cell: CellView) -> Iterable[tuple[str, Exclusion]]:
-        if cell.serves_all and table.step.dispatch != "inline":
+    def _excluded(self, table: StepTable, cell: CellView) -> Iterable[tuple[str, Exclusion]]:
+        if cell.serves_all:
             return table.excluded.items()
-        return chain(table.excluded.items(), self._excluded_here(table, home, cell))
+        return chain(table.excluded.items(), self._not_serving(table, cell))
 
-    def _excluded_here(self, table: StepTable, home: int, cell: CellView) -> Iterator[tuple[str, Exclusion]]:
-        """The regions that the other rules allow and that are no place for this very home."""
+    def _not_serving(self, table: StepTable, cell: CellView) -> Iterator[tuple[str, Exclusion]]:
+        """The regions that the other rules allow and that do not serve the run's cell."""
         for place in table.bodies:
             if not cell.serving[place]:
-                rule, reason = "cell", f"its workers do not serve cell {cell.name}"
-            elif table.step.dispatch == "inline" and place != home:
-                rule, reason = (
-                    "inline",
-                    f"the step is inline, so it runs at home ({self._regions[home].name})",
-                )
-            else:
-                continue
-            yield self._regions[place].name, Exclusion(rule=rule, reason=reason)
+                reason = f"its workers do not serve cell {cell.name}"
+                yield self._regions[place].name, Exclusion(rule="cell", reason=reason)
 
     def _candidate(self, table: StepTable, place: int, home: int, cell: CellView) -> Candidate:
         region, body = self._regions[place], table.bodies[place]

@@ -162,7 +162,7 @@ def each_region_is_a_candidate_or_excluded_by_a_rule(world: World, made: Plan) -
         for step in agent_plan.steps.values():
             candidates = [candidate.region for candidate in step.candidates]
             assert sorted([*candidates, *step.excluded]) == regions
-            rules = {"residency", "needs", "down", "draining", "cell", "inline"}
+            rules = {"residency", "needs", "down", "draining", "cell"}
             assert {exclusion.rule for exclusion in step.excluded.values()} <= rules
 
 
