@@ -49,6 +49,12 @@ PARKED_AFTER, LOST_AFTER = 3.0, 30.0
 """Times the longest that an accepted run should take: one that is still open while nobody is refused does not
 wait for a slot, and much later it does not in any case."""
 
+QUICK = 1.5
+"""Times what is usual: a run that took no longer has met no queue."""
+
+TRIAL_S = 2.0
+"""While all are refused and none ends, one is let in so often."""
+
 NOT_AWAITED_S = 2.0
 """A run that was started, and whose answer nobody has asked for by then, is not followed."""
 
@@ -79,6 +85,9 @@ class Ticket:
     entered_s: float
     quiet: bool
     """Whether so few runs were open that it met no queue."""
+
+    trial: bool
+    """Whether it was let in to find out if runs end."""
 
     cohort: _Cohort
 
@@ -112,7 +121,11 @@ class OpenRuns:
         self._allowed_s = math.inf
         self._long_since_s: float | None = None
         self._longest_s = 0.0
-        self._entered_s = self._refused_s = -math.inf
+        self._entered_s = self._refused_s = self._quick_entered_s = -math.inf
+        self._moved_s = -math.inf
+        """When a run ended that was not let in to find out whether runs end."""
+
+        self._may_try = False
 
     @property
     def open(self) -> int:
@@ -126,7 +139,7 @@ class OpenRuns:
 
     def refusal(self, longest_wait: timedelta) -> Full | None:
         """Why one more run would wait longer than that; None if it may start. Sets ``judged``."""
-        self.judged = False
+        self.judged = self._may_try = False
         if self.open < ALWAYS_OPEN or self._usual_s is None:
             return None
         if self._usual_s > LONGEST_USUAL.total_seconds():
@@ -149,10 +162,11 @@ class OpenRuns:
         self.judged = True
         ended = len(self._ended_s) - bisect_left(self._ended_s, since_s)
         rate = (ended + math.sqrt(ended)) / counted_s  # a few that happen to end late are no queue
-        if rate == 0 and now_s - self._entered_s > max(wait_s, SOONEST.total_seconds()):
-            return None  # one now and then finds out whether that is over
         takes_s = (is_open + 1) / rate if rate else allowed_s + LATEST.total_seconds()
         if takes_s <= allowed_s:
+            return None
+        self._may_try = now_s - self._moved_s > wait_s and now_s - self._entered_s > max(usual_s, TRIAL_S)
+        if self._may_try:
             return None
         self._refused_s, self._allowed_s = now_s, allowed_s
         after = min(max(timedelta(seconds=takes_s - allowed_s), SOONEST), LATEST)
@@ -164,7 +178,8 @@ class OpenRuns:
         if self._cohort_left == 0:
             self._cohort, self._cohort_left = _Cohort(now_s), COHORT
         self._cohort_left -= 1
-        ticket = Ticket(now_s, quiet=self.open < ALWAYS_OPEN, cohort=self._cohort)
+        quiet = self.open < ALWAYS_OPEN
+        ticket = Ticket(now_s, quiet=quiet, trial=self._may_try, cohort=self._cohort)
         self._started[id(ticket)] = ticket
         self._entered_s = now_s
         exponent = self.open.bit_length() - 1
@@ -193,8 +208,12 @@ class OpenRuns:
         cohort.pending -= 1
         if ended:
             self._note_end(now_s)
+            if not ticket.trial:
+                self._moved_s = now_s
             took_s = now_s - ticket.entered_s
             waited = ticket.waited_from_s is not None and now_s - ticket.waited_from_s >= took_s / 2
+            if ticket.trial and self._usual_s is not None and took_s <= QUICK * self._usual_s:
+                self._forget_passed(now_s, ticket.entered_s)
             if known is not None and answered and waited:
                 cohort.took_s.append(took_s)
                 if ticket.quiet:
@@ -228,6 +247,15 @@ class OpenRuns:
             # a queue would have become shorter since others are refused: it is the runs that became longer
             self._long_since_s, self._longest_s = None, 0.0
             self._usual_s = mean_s
+
+    def _forget_passed(self, now_s: float, entered_s: float) -> None:
+        """Two quick trials have passed those that came before both, and should have ended: they do not wait for
+        a slot, but for what is broken. Counted as open they would keep out all others."""
+        before_s = min(entered_s, self._quick_entered_s, now_s - self._allowed_s)
+        self._quick_entered_s = entered_s
+        for tickets in (self._started, self._awaited):
+            for key in [key for key, ticket in tickets.items() if ticket.entered_s < before_s]:
+                del tickets[key]
 
     def _forget(self, now_s: float, parked_after_s: float) -> None:
         for tickets, after_s in ((self._started, NOT_AWAITED_S), (self._awaited, parked_after_s)):

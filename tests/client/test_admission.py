@@ -72,6 +72,25 @@ class Simulated:
             self.arrive(began_s + number / per_s)
 
 
+def test_runs_that_hang_do_not_keep_out_those_that_would_not() -> None:
+    home = Simulated(slots=1000, took_s=lambda: 0.5)
+    home.offer(10, 10)
+    hanging = Simulated(slots=1000, took_s=lambda: 600.0, now_s=home.now_s)
+    hanging.runs = home.runs
+    began_s = home.now_s
+    for number in range(200):  # from some moment on every run hangs
+        at_s = began_s + number / 10
+        home._until(at_s)
+        hanging.arrive(at_s)
+    assert hanging.refused > 0
+    before = home.refused
+    home.offer(10, 20)  # whoever comes now would not hang
+    refused_at_first = home.refused - before
+    assert refused_at_first > 0
+    home.offer(10, 20)
+    assert home.refused - before == refused_at_first
+
+
 def times(seed: int, mean_s: float) -> Callable[[], float]:
     """Run times between a half and one and a half of a mean."""
     chance = random.Random(seed)
