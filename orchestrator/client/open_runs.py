@@ -250,7 +250,8 @@ class OpenRuns:
 
     def _forget_passed(self, now_s: float, entered_s: float) -> None:
         """Two quick trials have passed those that came before both, and should have ended: they do not wait for
-        a slot, but for what is broken. Counted as open they would keep out all others."""
+        a slot, but for what is broken. Counted as open they would keep out all others.
+        """
         before_s = min(entered_s, self._quick_entered_s, now_s - self._allowed_s)
         self._quick_entered_s = entered_s
         for tickets in (self._started, self._awaited):
