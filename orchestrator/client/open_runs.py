@@ -249,8 +249,9 @@ class OpenRuns:
             self._usual_s = mean_s
 
     def _forget_passed(self, now_s: float, entered_s: float) -> None:
-        """Two quick trials have passed those that came before both, and should have ended: they do not wait for
-        a slot, but for what is broken. Counted as open they would keep out all others.
+        """Forgets those that came before two quick trials, and should have ended.
+
+        They do not wait for a slot, but for what is broken. Counted as open they would keep out all others.
         """
         before_s = min(entered_s, self._quick_entered_s, now_s - self._allowed_s)
         self._quick_entered_s = entered_s

@@ -24,6 +24,7 @@ from orchestrator.fleet import Fleet, QueueStatus, StepTime, WorkerStatus
 from orchestrator.fleet.status import Quantiles
 from orchestrator.runtime.cell_service import CellService, slots
 from orchestrator.runtime.control import control_app, serving
+from orchestrator.runtime.pausing import within
 from orchestrator.runtime.pieces import PieceBroker, piece_broker
 from orchestrator.runtime.standby import Standby
 from orchestrator.runtime.warm_up import warm_backends, warm_workflows
@@ -90,6 +91,7 @@ class RegionWorker:
         self._build = build
         self._warm = asyncio.Event()
         self._stopping = asyncio.Event()
+        self._taken_over = asyncio.Event()
         self._services: list[CellService] = []
         self._standbys: list[Standby] = []
         self._site: Site | None = None
@@ -173,8 +175,12 @@ class RegionWorker:
         async with Fleet(self._topology, {}, viewpoint=self.region.name) as fleet:
             while True:
                 states = fleet.view().region_states()
-                site.health.note_states({name: states[name] for name in states if name != self.region.name})
-                await asyncio.sleep(STATES_EVERY.total_seconds())
+                states.pop(self.region.name, None)
+                for gone in self.standing_in():
+                    states[gone] = "down"  # probes find that out later
+                site.health.note_states(states)
+                await within(STATES_EVERY, self._taken_over)
+                self._taken_over.clear()
 
     def _cell_services(
         self, site: Site, runtime: Runtime, executor: ThreadPoolExecutor
@@ -193,7 +199,7 @@ class RegionWorker:
         for home in self._topology.regions:
             # only a control endpoint tells in seconds that a home is gone
             if home.control is not None and self.region in self._topology.standbys(home):
-                yield Standby(home, services)
+                yield Standby(home, services, self._taken_over)
 
     def _cell_service(
         self,

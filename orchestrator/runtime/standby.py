@@ -42,14 +42,21 @@ class Standby:
     Args:
         home: The region to stand in for.
         services: Makes the workers that poll the home's queue, one for each cell that both serve.
+        taken_over: Set when it begins to stand in.
 
     Attributes:
         home: The region to stand in for.
     """
 
-    def __init__(self, home: Region, services: Callable[[Region], Sequence[CellService]]) -> None:
+    def __init__(
+        self,
+        home: Region,
+        services: Callable[[Region], Sequence[CellService]],
+        taken_over: asyncio.Event,
+    ) -> None:
         self.home = home
         self._services = services
+        self._taken_over = taken_over
         self._serving: asyncio.Task[None] | None = None
         self._leaving = asyncio.Event()
         self._looks = 0
@@ -83,6 +90,7 @@ class Standby:
             self._looks = 0
             self._leaving = asyncio.Event()
             self._serving = asyncio.create_task(self._serve(self._leaving))
+            self._taken_over.set()
         elif self.stands_in and self._looks >= BACK_AFTER and not self._leaving.is_set():
             log.info("home.given_back", home=self.home.name)
             self._looks = 0

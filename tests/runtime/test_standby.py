@@ -139,7 +139,7 @@ async def test_a_home_that_wavers_is_taken_over_once() -> None:
         home = three_regions("127.0.0.1:1", "127.0.0.1:1", {"frankfurt": f"http://127.0.0.1:{port}"}).regions[
             0
         ]
-        standby = Standby(home, lambda _: [cast("CellService", workers)])
+        standby = Standby(home, lambda _: [cast("CellService", workers)], asyncio.Event())
         async with asyncio.timeout(60):
             await standby.watch(stopping)
     taken = 4 + GONE_AFTER

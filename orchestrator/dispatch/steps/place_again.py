@@ -127,7 +127,13 @@ class Places:
     may_hedge: Callable[[], workflow.ActivityHandle[Any]]
 
     def ordered(self, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
-        """By what is seen of their regions at this moment."""
+        """By what is seen of their regions at this moment.
+
+        What a replay sees now is not why a step went where it did: there the plan's order is the better guess,
+        so that the place which failed is not the next one.
+        """
+        if workflow.unsafe.is_replaying():
+            return candidates
         return self.health.ordered(candidates, _region)
 
 
