@@ -103,10 +103,10 @@ class Recovery(StrEnum):
     """What can still help after a backend failed."""
 
     RETRY_HERE = "retry_here"
-    """The same request may succeed on the same endpoint: rate limits, a cut stream."""
+    """The same request may succeed on the same endpoint: rate limits, a damaged answer."""
 
     ELSEWHERE = "elsewhere"
-    """This endpoint cannot do it for its own reasons: refused, no answer, HTTP 5xx."""
+    """This endpoint cannot do it for its own reasons: refused, no answer, HTTP 5xx, a cut stream."""
 
     FINAL = "final"
     """The request itself is wrong; it fails anywhere: HTTP 400, an unknown tool."""
@@ -189,7 +189,7 @@ class MalformedResponseError(BackendError):
 class StreamInterruptedError(BackendError):
     """A stream ended before its last piece."""
 
-    recovery = Recovery.RETRY_HERE
+    recovery = Recovery.ELSEWHERE
 
 
 class SchemaViolationError(BackendError):

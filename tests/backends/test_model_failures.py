@@ -164,7 +164,7 @@ async def test_a_stream_cut_in_the_middle(model, double, cut):
         async for piece in model.stream(ASKED):
             pieces.append(piece.text)
     assert pieces == ["Pa", "ris"]
-    assert interrupted.value.recovery is Recovery.RETRY_HERE
+    assert interrupted.value.recovery is Recovery.ELSEWHERE
 
 
 @pytest.mark.parametrize(
