@@ -14,7 +14,10 @@ from bench.chaos.scenarios import SCENARIOS, Options, Scenario
 
 OPTIONS = Options(runs=20, seed=1, scale=0.3, deadline=timedelta(seconds=45), rate_per_s=4)
 
-HOLD = ("healthy", "worker-killed", "partition-reset", "clock-jump")
+HOLD = (
+    *("healthy", "worker-killed", "region-killed", "home-killed", "cell-gone"),
+    *("partition-reset", "model-cuts", "clock-jump"),
+)
 
 
 @pytest.fixture(scope="module")

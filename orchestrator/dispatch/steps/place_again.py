@@ -129,8 +129,8 @@ class Places:
     def ordered(self, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
         """By what is seen of their regions at this moment.
 
-        What a replay sees now is not why a step went where it did: there the plan's order is the better guess,
-        so that the place which failed is not the next one.
+        What a replay sees now is not why a step went where it did. There the plan's order is the better
+        guess, so that the place which failed is not the next one.
         """
         if workflow.unsafe.is_replaying():
             return candidates
