@@ -17,6 +17,7 @@ from hashlib import blake2b
 from typing import cast
 
 import structlog
+from opentelemetry import context as contexts
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import Tracer, TracerProvider
@@ -104,7 +105,7 @@ class SpanWriter:
 
     def start_client(self, name: str, attributes: Attributes) -> Span:
         """A client's span, below the current one, that has begun now."""
-        return self._tracer.start_span(name, kind=SpanKind.CLIENT, attributes=attributes)
+        return self.start(name, contexts.get_current(), dict(attributes), kind=SpanKind.CLIENT)
 
     def start(
         self,

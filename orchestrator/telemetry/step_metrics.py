@@ -7,10 +7,12 @@ among them, so that their number stays small.
 from __future__ import annotations
 
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 
+from opentelemetry import context as contexts
 from opentelemetry import metrics
+from opentelemetry.context import Context
 from opentelemetry.metrics import CallbackOptions, Observation
 from opentelemetry.sdk.metrics import MeterProvider
 
@@ -25,6 +27,13 @@ _meter = metrics.get_meter(names.INSTRUMENTATION_SCOPE)
 _in_flight: Counter[tuple[str, str]] = Counter()
 _placed: Counter[tuple[str, str, str]] = Counter()
 _counting = threading.Lock()
+
+_Recorded = tuple[metrics.Histogram, float, StepAttributes, Context]
+_pending: deque[_Recorded] = deque()
+"""What is to be recorded: done for many steps at once, or when an export asks. Alone it takes longer than all
+else that a step's telemetry does."""
+
+MOST_PENDING = 64
 
 _step_duration = _meter.create_histogram(
     names.STEP_DURATION,
@@ -55,7 +64,23 @@ _agent_duration = _meter.create_histogram(
 )
 
 
+def _record(histogram: metrics.Histogram, seconds: float, attributes: StepAttributes) -> None:
+    _pending.append((histogram, seconds, attributes, contexts.get_current()))
+    if len(_pending) >= MOST_PENDING:
+        _record_pending()
+
+
+def _record_pending() -> None:
+    while _pending:
+        try:
+            histogram, seconds, attributes, context = _pending.popleft()
+        except IndexError:
+            return  # another thread took it
+        histogram.record(seconds, attributes, context)
+
+
 def _observe_placements(_: CallbackOptions) -> Iterable[Observation]:
+    _record_pending()  # before an export reads what was recorded
     with _counting:
         counts = list(_placed.items())
     for (step, place, dispatch), count in counts:
@@ -101,17 +126,17 @@ def record_step(seconds: float, predicted_s: float | None, attributes: StepAttri
         predicted_s: What the plan had predicted.
         attributes: Step, place, dispatch, and ``error.type`` if it failed.
     """
-    _step_duration.record(seconds, attributes)
+    _record(_step_duration, seconds, attributes)
     with _counting:
         _placed[attributes[names.STEP_NAME], attributes[names.PLACE], attributes[names.DISPATCH]] += 1
     if predicted_s is not None and names.ERROR_TYPE not in attributes:
         way = names.PREDICTED_TOO_MUCH if predicted_s >= seconds else names.PREDICTED_TOO_LITTLE
-        _prediction_error.record(abs(predicted_s - seconds), {**attributes, names.PREDICTED: way})
+        _record(_prediction_error, abs(predicted_s - seconds), {**attributes, names.PREDICTED: way})
 
 
 def record_part(part: str, seconds: float, attributes: StepAttributes) -> None:
     """A part of a step's time."""
-    _part_duration.record(seconds, {**attributes, names.STEP_PART: part})
+    _record(_part_duration, seconds, {**attributes, names.STEP_PART: part})
 
 
 def record_exclusions(regions_by_rule: Mapping[str, int]) -> None:
@@ -122,4 +147,4 @@ def record_exclusions(regions_by_rule: Mapping[str, int]) -> None:
 
 def record_run(seconds: float, attributes: Mapping[str, str]) -> None:
     """An agent's run has ended, well or not."""
-    _agent_duration.record(seconds, attributes)
+    _record(_agent_duration, seconds, attributes)

@@ -60,6 +60,7 @@ class TracedRun:
         self._writer = tracing.writer
         self._measures = tracing.measures
         self._info = info
+        self._placed: dict[str, Mapping[str, AttributeValue]] = {}
         operation = names.INVOKE_WORKFLOW if info.parent is None else names.INVOKE_AGENT
         self._name = f"{operation} {info.workflow_type}"
         self._attributes: dict[str, AttributeValue] = {
@@ -89,10 +90,13 @@ class TracedRun:
         """For what the run starts: steps and sub-agents hang below its span."""
         return trace_payload(self.position.context)
 
-    def placed(self, step: str) -> dict[str, AttributeValue]:
+    def placed(self, step: str) -> Mapping[str, AttributeValue]:
         """What the plan says of a step."""
-        found = self.plan.root.step(step) if self.plan is not None else None
-        return {} if found is None else _placed(found)
+        said = self._placed.get(step)
+        if said is None:
+            found = self.plan.root.step(step) if self.plan is not None else None
+            said = self._placed[step] = {} if found is None else _placed(found)
+        return said
 
     def step_ended(
         self,
