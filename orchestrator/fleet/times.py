@@ -55,7 +55,7 @@ class StepTimes:
             duration: Of its body, without dispatch and waiting. Below zero (a clock that was set
                 back) counts as the shortest.
         """
-        duration_ms = max(_SHORTEST_MS, duration.total_seconds() * 1000)
+        duration_ms = max(_SHORTEST_MS, duration / timedelta(milliseconds=1))
         with self._lock:
             calls = self._seen.get((step, region))
             if calls is None:

@@ -125,7 +125,7 @@ async def test_a_wrong_answer_ends_the_comparison() -> None:
 
 async def test_a_cell_that_is_away_is_named() -> None:
     away = topology({"paris": "127.0.0.1:1", "frankfurt": "127.0.0.1:1"})
-    with pytest.raises(CellUnavailableError, match="cell paris does not answer"):
+    with pytest.raises(CellUnavailableError, match=r"cell (paris|frankfurt) does not answer"):
         await compare(away, READER, "frankfurt", samples=1, progress=lambda _: None)
 
 

@@ -254,7 +254,7 @@ async def test_a_thousand_steps_open_and_answer_clicks(
 
 
 async def test_one_step_is_a_page_too(world: EdgeClient, browser: Browser, tmp_path: Path) -> None:
-    run = await world.start(Single.run, PAUSE_MS, origin="frankfurt")
+    run = await world.start(Single.run, PAUSE_MS, origin="frankfurt", residency="DE")
     await run.result()
     found_run = await read_run(world.cell("world"), run.id)
     async with opened(browser, written(found_run, world.topology, tmp_path)) as found:
@@ -268,7 +268,11 @@ async def test_a_run_that_goes_on_says_what_it_waits_for(
 ) -> None:
     run = await world.start(Patient.run, 1, origin="Lisbon")
     async with asyncio.timeout(20):
-        while not (open_run := await read_run(world.cell("world"), run.id)).pauses:
+        while True:
+            open_run = await read_run(world.cell("world"), run.id)
+            # between its step and its wait the run has a turn, which is what it waits for then
+            if open_run.pauses and "a signal or an update" in open_run.waits_for:
+                break
             await asyncio.sleep(0.05)
     async with opened(browser, written(open_run, world.topology, tmp_path)) as found:
         assert await found.text("#status") == "running"
