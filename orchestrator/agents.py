@@ -53,12 +53,6 @@ DEFAULT_LONGEST_WAIT = timedelta(seconds=5)
 _BY_POSITION = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
-def positional_arguments(signature: inspect.Signature) -> int | None:
-    """How many arguments a step takes, where every one may be given by position; else None."""
-    parameters = signature.parameters.values()
-    return len(parameters) if all(parameter.kind in _BY_POSITION for parameter in parameters) else None
-
-
 @dataclass(frozen=True)
 class StepDefinition:
     """What ``@step`` attaches to a function."""
@@ -78,7 +72,9 @@ class StepDefinition:
     @cached_property
     def arguments(self) -> int | None:
         """How many it takes, where every one may be given by position; else None."""
-        return positional_arguments(self.signature)
+        parameters = self.signature.parameters.values()
+        by_position = all(parameter.kind in _BY_POSITION for parameter in parameters)
+        return len(parameters) if by_position else None
 
     def profile(self, expected_calls: float) -> StepProfile:
         """The step as the planner sees it."""
