@@ -106,7 +106,8 @@ class RunLimits(BaseModel):
 
 def with_plan(headers: Mapping[str, Payload], plan: Plan) -> dict[str, Payload]:
     """These headers and the plan of a run."""
-    return {**headers, PLAN_HEADER: _payload(plan, compressed=True)}
+    text = plan.model_dump_json(exclude_none=True).encode()
+    return {**headers, PLAN_HEADER: Payload(metadata={"encoding": COMPRESSED}, data=zlib.compress(text))}
 
 
 def plan_of(headers: Mapping[str, Payload]) -> Plan | None:
@@ -126,7 +127,7 @@ def _plan(payload: bytes) -> Plan:
 
 def with_limits(headers: Mapping[str, Payload], limits: RunLimits) -> dict[str, Payload]:
     """These headers and the limits of a run."""
-    return {**headers, LIMITS_HEADER: _payload(limits, compressed=False)}
+    return {**headers, LIMITS_HEADER: _plain(limits)}
 
 
 def limits_of(headers: Mapping[str, Payload]) -> RunLimits | None:
@@ -140,9 +141,8 @@ def limits_of(headers: Mapping[str, Payload]) -> RunLimits | None:
 
 
 def with_assignment(headers: Mapping[str, Payload], assignment: Assignment) -> dict[str, Payload]:
-    """These headers and the assignment of a step. What is as usual is left out: it is read at each step."""
-    text = assignment.model_dump_json(exclude_defaults=True).encode()
-    return {**headers, ASSIGNMENT_HEADER: Payload(metadata={"encoding": PLAIN}, data=text)}
+    """These headers and the assignment of a step."""
+    return {**headers, ASSIGNMENT_HEADER: _plain(assignment)}
 
 
 def assignment_of(headers: Mapping[str, Payload]) -> Assignment | None:
@@ -151,11 +151,10 @@ def assignment_of(headers: Mapping[str, Payload]) -> Assignment | None:
     return None if payload is None else _value(payload, ASSIGNMENT_HEADER, Assignment)
 
 
-def _payload(value: BaseModel, *, compressed: bool) -> Payload:
-    text = value.model_dump_json(exclude_none=True).encode()
-    if not compressed:
-        return Payload(metadata={"encoding": PLAIN}, data=text)
-    return Payload(metadata={"encoding": COMPRESSED}, data=zlib.compress(text))
+def _plain(value: BaseModel) -> Payload:
+    """Short, and read for each step or run: what is as usual is left out."""
+    text = value.model_dump_json(exclude_defaults=True).encode()
+    return Payload(metadata={"encoding": PLAIN}, data=text)
 
 
 def _value(payload: Payload, name: str, value_type: type[ValueT]) -> ValueT:

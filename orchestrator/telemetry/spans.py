@@ -103,9 +103,9 @@ class SpanWriter:
                 self._emitted.popitem(last=False)
             return True
 
-    def start_client(self, name: str, attributes: Attributes) -> Span:
+    def start_client(self, name: str, attributes: dict[str, AttributeValue]) -> Span:
         """A client's span, below the current one, that has begun now."""
-        return self.start(name, contexts.get_current(), dict(attributes), kind=SpanKind.CLIENT)
+        return self.start(name, contexts.get_current(), attributes, kind=SpanKind.CLIENT)
 
     def start(
         self,

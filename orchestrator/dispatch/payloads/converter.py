@@ -59,9 +59,8 @@ class PreparedPydanticConverter(CompositePayloadConverter):
         """See base class, which asks each converter in turn: JSON, by far the most frequent, comes last."""
         payloads: list[Payload] = []
         for value in values:
-            payload = None
-            if type(value) in _SURELY_JSON or isinstance(value, BaseModel):
-                payload = _json.to_payload(value)
+            is_json = type(value) in _SURELY_JSON or isinstance(value, BaseModel)
+            payload = _json.to_payload(value) if is_json else None
             payloads += super().to_payloads([value]) if payload is None else [payload]
         return payloads
 
