@@ -27,7 +27,7 @@ from orchestrator.dispatch.plugin import EdgewardPlugin
 from orchestrator.dispatch.reconciliation import Reconciliation, Superseded, end_original, reconcile
 from orchestrator.dispatch.run_planner import RECEIPT_LIMIT, RunPlanner
 from orchestrator.dispatch.site import Publish, Site
-from orchestrator.dispatch.steps.hedging import HEDGE_ACTIVITY, may_hedge
+from orchestrator.dispatch.steps.hedging import HEDGE_ACTIVITY, HedgeQuestions
 from orchestrator.dispatch.workflow_interceptor import TASK_TIMEOUT
 
 __all__ = [
@@ -44,6 +44,7 @@ __all__ = [
     "BuildStatus",
     "EarlierPlace",
     "EdgewardPlugin",
+    "HedgeQuestions",
     "Lineage",
     "Publish",
     "Reconciliation",
@@ -58,7 +59,6 @@ __all__ = [
     "early_answers",
     "end_original",
     "limits_of",
-    "may_hedge",
     "passes_raw_values",
     "plan_of",
     "reconcile",

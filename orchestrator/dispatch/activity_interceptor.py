@@ -24,6 +24,7 @@ from orchestrator.dispatch.payloads.sizes import checked
 from orchestrator.dispatch.site import Publish, Site
 from orchestrator.dispatch.steps.handover import assignment_in, forget_assignment
 from orchestrator.dispatch.steps.hedging import HEDGE_ACTIVITY
+from orchestrator.dispatch.steps.leaving import leaving_if_slow
 from orchestrator.errors import BackendError, EdgewardError, OfferMissingError, Recovery
 from orchestrator.queues import kind_of, region_of
 from orchestrator.streams import StreamPiece
@@ -70,7 +71,7 @@ class StepInbound(ActivityInboundInterceptor):
         try:
             with running(step), self._backends():
                 if info.is_local:
-                    result = await super().execute_activity(input)
+                    result = await self._execute_inline(input, info, assignment)
                 else:
                     result = await self._execute_queued(input, info, assignment)
                 result = checked(
@@ -152,6 +153,18 @@ class StepInbound(ActivityInboundInterceptor):
     def _backends(self) -> AbstractContextManager[object]:
         """What the step's body finds in this region; nothing in a worker that belongs to none."""
         return nullcontext() if self._site is None else using(self._site.backends)
+
+    async def _execute_inline(
+        self, input: ExecuteActivityInput, info: activity.Info, assignment: Assignment | None
+    ) -> Any:
+        """The body of an inline step, which leaves if its home is slow and it has another place."""
+        if self._site is None or assignment is None or assignment.leave_after is None:
+            return await super().execute_activity(input)
+        predicted = timedelta(milliseconds=assignment.predicted_ms or 0.0)
+        async with leaving_if_slow(
+            info.activity_type, self._site, after=assignment.leave_after, predicted=predicted
+        ):
+            return await super().execute_activity(input)
 
     async def _execute_queued(
         self, input: ExecuteActivityInput, info: activity.Info, assignment: Assignment | None

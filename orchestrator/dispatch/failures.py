@@ -12,6 +12,12 @@ RETRIED_TIMEOUTS = {
 }
 """Timeouts after which the server tries again, under the names by which a retry policy may exclude them."""
 
+TAKES_LONG = "StepTakesLongError"
+"""Type of the failure of an inline step that was given up because its home is slow."""
+
+SET_ASIDE = "RegionSetAsideError"
+"""The same of one that was not begun, because its home is set aside."""
+
 
 def as_failure(error: EdgewardError) -> ApplicationError:
     """The same error, final: any other exception fails the workflow task, which Temporal retries for ever."""

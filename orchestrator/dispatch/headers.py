@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping
+from datetime import timedelta
 from functools import lru_cache
 from typing import Annotated, TypeVar
 
@@ -90,6 +91,9 @@ class Assignment(BaseModel):
 
     tokens: int | None = None
     """What its models may generate at most; None for no bound."""
+
+    leave_after: timedelta | None = None
+    """After how long an inline step takes unusually long, and may leave its home; None where it stays."""
 
 
 class RunLimits(BaseModel):

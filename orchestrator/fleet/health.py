@@ -121,10 +121,31 @@ class RegionHealth:
         with self._lock:
             now = self._clock()
             found = sorted(places, key=lambda place: self._standing(region(place), now))
-            first = self._records.get(region(found[0])) if found else None
-            if first is not None and first.aside_until is not None and now >= first.aside_until:
-                first.trial_until = now + TRIAL.total_seconds()
+            if found:
+                self._note_trial(region(found[0]), now)
             return found
+
+    def takes(self, region: str) -> bool:
+        """Whether a step that is about to run in a region shall do so, because the region is not set aside.
+
+        A region that probes find away takes its steps: whoever asks is there.
+        """
+        if not self._troubled:
+            return True
+        with self._lock:
+            now = self._clock()
+            if self._standing(region, now) == _Standing.ASIDE:
+                return False
+            self._note_trial(region, now)
+            return True
+
+    def is_set_aside(self, region: str) -> bool:
+        """Whether a region is set aside, or one step tries it again and has not come back."""
+        if not self._troubled:
+            return False
+        with self._lock:
+            record, now = self._records.get(region), self._clock()
+            return record is not None and record.aside_until is not None and self._is_aside(record, now)
 
     def succeeded(self, region: str, took: timedelta, predicted: timedelta) -> None:
         """A step came back from a region.
@@ -209,12 +230,22 @@ class RegionHealth:
         if record is None:
             return _Standing.GOOD
         if record.aside_until is not None:
-            tried = record.trial_until is not None and now < record.trial_until
-            return _Standing.ASIDE if tried or now < record.aside_until else _Standing.GOOD
+            return _Standing.ASIDE if self._is_aside(record, now) else _Standing.GOOD
         if record.back_since is not None:
             share = (now - record.back_since) / SLOW_START.total_seconds()
             return _Standing.GOOD if share >= 1 or self._chance() < max(share, 0.1) else _Standing.ASIDE
         return _Standing.GOOD
+
+    @staticmethod
+    def _is_aside(record: _Record, now: float) -> bool:
+        tried = record.trial_until is not None and now < record.trial_until
+        return tried or (record.aside_until is not None and now < record.aside_until)
+
+    def _note_trial(self, region: str, now: float) -> None:
+        """A step goes to a region: if the region was set aside, it is the one that tries it again."""
+        record = self._records.get(region)
+        if record is not None and record.aside_until is not None and now >= record.aside_until:
+            record.trial_until = now + TRIAL.total_seconds()
 
     def _look(self) -> None:
         self._troubled = bool(self._states) or any(

@@ -71,7 +71,11 @@ class StepPlan(_Value):
     """What its models may generate at most in one call; None where its author did not say."""
 
     hedge_after_ms: float | None = None
-    """When a second dispatch is wanted: the p95 of its call, as far as it was learned. None for never."""
+    """When it takes unusually long, and a second dispatch is wanted: the p95 of its call, as far as it was
+    learned. None for never."""
+
+    hedge_questions: int = 1
+    """How often a run asks whether there may be one, each time after twice as long."""
 
     @property
     def chosen(self) -> Candidate:

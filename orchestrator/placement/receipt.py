@@ -25,6 +25,9 @@ class Unplaced(NamedTuple):
     reason: str
 
 
+HEDGE_QUESTIONS = 6
+"""Until 63 times the p95 has passed: by then a region that is slow has been set aside."""
+
 CANDIDATES_KEPT = 16_000
 """In all kept receipts together: two to three kilobytes each."""
 
@@ -114,6 +117,7 @@ class Receipts:
             places = [pick, *(place for place in places if place != pick)]
         step = table.step
         candidates = tuple(self._candidate(table, place, home, cell) for place in places[: self._limit])
+        hedge_after_ms = self._hedge_after_ms(table, places, candidates)
         return StepPlan(
             step=step.name,
             kind=step.kind,
@@ -122,14 +126,15 @@ class Receipts:
             excluded=dict(islice(self._excluded(table, cell), self._limit)),
             repeatable=step.repeatable,
             tokens=step.tokens,
-            hedge_after_ms=self._hedge_after_ms(table, places, candidates),
+            hedge_after_ms=hedge_after_ms,
+            hedge_questions=1 if hedge_after_ms is None else HEDGE_QUESTIONS,
         )
 
     def _hedge_after_ms(
         self, table: StepTable, places: list[int], candidates: tuple[Candidate, ...]
     ) -> float | None:
-        """None for a step that must not run twice, runs inline or has nowhere else to go."""
-        if not table.step.repeatable or len(candidates) < 2 or candidates[0].dispatch == "inline":
+        """None for a step that must not run twice or has nowhere else to go."""
+        if not table.step.repeatable or len(candidates) < 2:
             return None
         return table.bodies[places[0]].hedge_after_ms(candidates[0].cost)
 

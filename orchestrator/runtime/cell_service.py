@@ -22,10 +22,10 @@ from orchestrator.dispatch import (
     HEARTBEAT_THROTTLE,
     Build,
     EdgewardPlugin,
+    HedgeQuestions,
     Reconciliation,
     Site,
     connect_cell,
-    may_hedge,
     reconcile,
 )
 from orchestrator.errors import ConfigurationError
@@ -211,7 +211,7 @@ class CellService:
             client,
             task_queue=queue,
             workflows=list(self._application.agents),
-            activities=[*self._application.steps, may_hedge],
+            activities=[*self._application.steps, HedgeQuestions(self._site.health).may_hedge],
             activity_executor=self._executor,
             max_cached_workflows=self._cached_runs,
             workflow_task_poller_behavior=POLLERS,

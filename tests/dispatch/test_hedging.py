@@ -1,7 +1,9 @@
 """A step that takes unusually long gets a second dispatch in another place, within a budget."""
 
 import asyncio
+import uuid
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import pytest
 from temporalio.client import WorkflowHandle
@@ -9,15 +11,18 @@ from temporalio.client import WorkflowHandle
 from orchestrator import EdgeClient, EdgewardPlugin
 from orchestrator.dispatch import starting
 from orchestrator.dispatch.steps.hedging import HEDGE_ACTIVITY, MOST_SAVED, HedgeBudget, hedge_budget
+from orchestrator.fleet.health import LEAST
 from orchestrator.placement import Plan, RunTime, Snapshot, StepPlan
 from orchestrator.topology import Topology
 from tests.dispatch import wanderers
 from tests.dispatch.agents import Seen
 from tests.dispatch.test_place_again import assignments, topology, with_absent, workers
 from tests.dispatch.test_replay import other_topology, replayer
-from tests.dispatch.wanderers import Crawling, application
+from tests.dispatch.wanderers import Browsing, Crawling, application
 
 __all__ = ["topology", "workers"]
+
+PLACES = ["dublin-w", "ashburn-w"]
 
 
 @pytest.fixture
@@ -31,6 +36,7 @@ async def edge(topology: Topology, workers: None) -> AsyncIterator[EdgeClient]:
 @pytest.fixture
 def slow() -> Iterator[set[str]]:
     wanderers.cancelled.clear()
+    wanderers.begun.clear()
     yield wanderers.slow
     wanderers.slow.clear()
 
@@ -44,31 +50,60 @@ def budget() -> Iterator[HedgeBudget]:
         pass
 
 
-def hedged(plan: Plan, after_ms: float) -> Plan:
-    """The same plan, with a p95 that was learned for its step."""
-    step: StepPlan = plan.root.steps["crawl"].model_copy(update={"hedge_after_ms": after_ms})
-    root = plan.root.model_copy(update={"steps": {**plan.root.steps, "crawl": step}})
+def hedged(plan: Plan, step: str, questions: int) -> Plan:
+    """The same plan, with a p95 that was learned for a step."""
+    learned = {"hedge_after_ms": 200, "hedge_questions": questions}
+    known: StepPlan = plan.root.steps[step].model_copy(update=learned)
+    root = plan.root.model_copy(update={"steps": {**plan.root.steps, step: known}})
     return plan.model_copy(update={"root": root})
 
 
-async def started(edge: EdgeClient) -> WorkflowHandle[Crawling, Seen]:
-    plan = hedged(edge.plan(Crawling.run, origin="frankfurt-w"), after_ms=200)
-    assert [candidate.region for candidate in plan.root.steps["crawl"].candidates] == [
-        "dublin-w",
-        "ashburn-w",
+async def started(edge: EdgeClient, questions: int = 2) -> WorkflowHandle[Crawling, Seen]:
+    plan = hedged(edge.plan(Crawling.run, origin="frankfurt-w"), "crawl", questions)
+    assert [place.region for place in plan.root.steps["crawl"].candidates] == PLACES
+    with starting(plan):
+        return await edge.cell("europe").start_workflow(
+            Crawling.run, "word", id=f"crawling-{uuid.uuid4().hex}", task_queue="frankfurt-w.agents"
+        )
+
+
+async def started_inline(edge: EdgeClient) -> WorkflowHandle[Browsing, Seen]:
+    plan = hedged(edge.plan(Browsing.run, origin="dublin-w"), "browse", 2)
+    candidates = plan.root.steps["browse"].candidates
+    assert [(place.region, place.dispatch) for place in candidates] == [
+        ("dublin-w", "inline"),
+        ("ashburn-w", "queue"),
     ]
     with starting(plan):
         return await edge.cell("europe").start_workflow(
-            Crawling.run, "word", id=f"crawling-{id(plan)}", task_queue="frankfurt-w.agents"
+            Browsing.run, "word", id=f"browsing-{uuid.uuid4().hex}", task_queue="dublin-w.agents"
         )
+
+
+async def replays(run: WorkflowHandle[Any, Seen], agent: type) -> None:
+    plugin = EdgewardPlugin(other_topology(), application=application)
+    await replayer(plugin, agent).replay_workflow(await run.fetch_history())
+
+
+def save(budget: HedgeBudget, hedges: int) -> None:
+    for _ in range(34 * hedges):
+        budget.earn()
+
+
+async def questions_of(run: WorkflowHandle[Any, Seen], count: int) -> None:
+    """Returns when the run has asked so often."""
+    while True:
+        history = await run.fetch_history()
+        if sum(HEDGE_ACTIVITY.encode() in event.SerializeToString() for event in history.events) >= count:
+            return
+        await asyncio.sleep(0.01)
 
 
 async def test_a_step_that_takes_long_runs_elsewhere_too_and_the_loser_is_cancelled(
     edge: EdgeClient, slow: set[str], budget: HedgeBudget
 ) -> None:
     slow.add("dublin-w")
-    for _ in range(34):
-        budget.earn()
+    save(budget, 1)
     run = await started(edge)
     result = await run.result()
     assert result.region == "ashburn-w"
@@ -78,33 +113,36 @@ async def test_a_step_that_takes_long_runs_elsewhere_too_and_the_loser_is_cancel
     assert (first.sequence, first.place, first.hedge) == (1, "dublin-w", False)
     assert (second.sequence, second.place, second.hedge) == (1, "ashburn-w", True)
     assert result.key == f"{run.first_execution_run_id}/1"
-    plugin = EdgewardPlugin(other_topology(), application=application)
-    await replayer(plugin, Crawling).replay_workflow(history)
+    await replays(run, Crawling)
 
 
 async def test_without_a_budget_a_step_is_waited_for(
     edge: EdgeClient, slow: set[str], budget: HedgeBudget
 ) -> None:
     slow.add("dublin-w")
-    run = await started(edge)
-
-    async def asked() -> bool:
-        history = await run.fetch_history()
-        return any(HEDGE_ACTIVITY.encode() in event.SerializeToString() for event in history.events)
-
-    while not await asked():
-        await asyncio.sleep(0.01)
+    run = await started(edge, questions=1)
+    await questions_of(run, 1)
     assert len(assignments(await run.fetch_history())) == 1
     await run.cancel()
-    plugin = EdgewardPlugin(other_topology(), application=application)
-    await replayer(plugin, Crawling).replay_workflow(await run.fetch_history())
+    await replays(run, Crawling)
+
+
+async def test_a_run_asks_again_whether_its_step_may_be_hedged(
+    edge: EdgeClient, slow: set[str], budget: HedgeBudget
+) -> None:
+    slow.add("dublin-w")
+    run = await started(edge)
+    await questions_of(run, 1)
+    save(budget, 1)
+    assert (await run.result()).region == "ashburn-w"
+    await questions_of(run, 2)
+    await replays(run, Crawling)
 
 
 async def test_a_step_that_comes_in_time_is_not_hedged(
     edge: EdgeClient, slow: set[str], budget: HedgeBudget
 ) -> None:
-    for _ in range(100):
-        budget.earn()
+    save(budget, 3)
     run = await started(edge)
     assert (await run.result()).region == "dublin-w"
     assert len(assignments(await run.fetch_history())) == 1
@@ -132,7 +170,7 @@ def test_the_budget_is_three_of_a_hundred_steps() -> None:
 )
 def test_a_plan_says_when_a_hedge_is_wanted(topology: Topology, run_time: RunTime, wanted: bool) -> None:
     known = with_absent(topology, "here")
-    seen = {("crawl", region.name): run_time for region in known.regions}
+    seen = {(step, region.name): run_time for region in known.regions for step in ("crawl", "browse")}
     from orchestrator.dispatch import RunPlanner
 
     planner = RunPlanner(
@@ -147,3 +185,50 @@ def test_a_plan_says_when_a_hedge_is_wanted(topology: Topology, run_time: RunTim
     if step.hedge_after_ms is not None:
         assert step.hedge_after_ms > step.chosen.cost.predicted_ms
     assert charge.hedge_after_ms is None  # it must not run twice
+    inline = planner.plan("Browsing", "dublin-w", homes=["dublin-w"]).root.steps["browse"]
+    assert inline.chosen.dispatch == "inline"
+    assert (inline.hedge_after_ms is not None) == wanted
+
+
+async def test_an_inline_step_that_takes_long_leaves_its_home(
+    edge: EdgeClient, slow: set[str], budget: HedgeBudget
+) -> None:
+    slow.add("dublin-w")
+    run = await started_inline(edge)
+    while not wanderers.begun:
+        await asyncio.sleep(0.01)
+    save(budget, 1)  # in time for the first question, or for a later one
+    result = await run.result()
+    assert result.region == "ashburn-w"
+    assert wanderers.begun == PLACES
+    assert wanderers.cancelled.is_set()
+    assert result.key == f"{run.first_execution_run_id}/1"
+    [second] = assignments(await run.fetch_history())
+    [earlier] = second.earlier
+    assert (earlier.place, earlier.reason) == ("dublin-w", "it took unusually long there")
+    await replays(run, Browsing)
+
+
+async def test_an_inline_step_that_comes_in_time_stays(
+    edge: EdgeClient, slow: set[str], budget: HedgeBudget
+) -> None:
+    save(budget, 3)
+    run = await started_inline(edge)
+    assert (await run.result()).region == "dublin-w"
+    assert assignments(await run.fetch_history()) == []
+
+
+async def test_in_a_home_that_is_set_aside_an_inline_step_is_not_begun(
+    edge: EdgeClient, slow: set[str], budget: HedgeBudget
+) -> None:
+    slow.add("dublin-w")
+    save(budget, LEAST)
+    for run in [await started_inline(edge) for _ in range(LEAST)]:
+        await run.result()
+    wanderers.begun.clear()
+    run = await started_inline(edge)
+    assert (await run.result()).region == "ashburn-w"
+    assert wanderers.begun == ["ashburn-w"]
+    [second] = assignments(await run.fetch_history())
+    assert [one.reason for one in second.earlier] == ["the region is set aside"]
+    await replays(run, Browsing)

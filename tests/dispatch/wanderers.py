@@ -48,8 +48,24 @@ async def endure(word: str) -> Seen:
 @step(needs=Needs(tool="press"), expected=timedelta(milliseconds=5), timeout=timedelta(seconds=60))
 async def crawl(word: str) -> Seen:
     """Takes for ever in the regions that are slow."""
+    return await unless_slow()
+
+
+@step(
+    needs=Needs(tool="press"),
+    dispatch="inline",
+    expected=timedelta(milliseconds=5),
+    timeout=timedelta(seconds=60),
+)
+async def browse(word: str) -> Seen:
+    """The same, inline at home."""
+    return await unless_slow()
+
+
+async def unless_slow() -> Seen:
     here = current_step()
     assert here is not None
+    begun.append(here.region)
     if here.region in slow:
         try:
             await asyncio.Event().wait()
@@ -59,11 +75,14 @@ async def crawl(word: str) -> Seen:
     return seen()
 
 
+begun: list[str] = []
+"""Regions in which ``crawl`` or ``browse`` began."""
+
 slow: set[str] = set()
-"""Regions in which ``crawl`` does not end."""
+"""Regions in which these do not end."""
 
 cancelled = asyncio.Event()
-"""Set when ``crawl`` was told to end."""
+"""Set when one of them was told to end."""
 
 started = asyncio.Event()
 """Set when ``endure`` runs."""
@@ -86,6 +105,13 @@ class Crawling:
     @workflow.run
     async def run(self, word: str) -> Seen:
         return await call(crawl, word)
+
+
+@agent(steps={browse: 1})
+class Browsing:
+    @workflow.run
+    async def run(self, word: str) -> Seen:
+        return await call(browse, word)
 
 
 @agent(steps={deliver: 1})
@@ -167,6 +193,17 @@ class Cancelling:
 
 
 application = Application(
-    agents=[Settled, Crawling, Wanderer, European, Blocked, Impatient, Charging, Ordinary, Cancelling],
-    steps=[deliver, charge, endure, sit, crawl],
+    agents=[
+        Settled,
+        Crawling,
+        Browsing,
+        Wanderer,
+        European,
+        Blocked,
+        Impatient,
+        Charging,
+        Ordinary,
+        Cancelling,
+    ],
+    steps=[deliver, charge, endure, sit, crawl, browse],
 )

@@ -154,3 +154,30 @@ def test_regions_that_probes_find_away_come_after_those_in_doubt() -> None:
     assert regions.order() == ["rome", "berlin", "paris"]
     regions.health.note_states({})
     assert regions.order() == ["paris", "rome", "berlin"]
+
+
+def test_a_step_that_is_about_to_run_in_a_region_set_aside_does_not_begin() -> None:
+    regions = Regions()
+    assert regions.health.takes("berlin")
+    regions.set_aside()
+    assert not regions.health.takes("berlin")
+    assert regions.health.takes("paris")
+    regions.now = 2.1
+    assert regions.health.takes("berlin")  # one tries it again
+    assert not regions.health.takes("berlin")
+    regions.health.note_states({"rome": "draining"})
+    assert regions.health.takes("rome")  # what runs there finishes
+
+
+def test_a_region_counts_as_set_aside_until_a_step_has_tried_it() -> None:
+    regions = Regions()
+    assert not regions.health.is_set_aside("berlin")
+    regions.set_aside()
+    assert regions.health.is_set_aside("berlin")
+    assert not regions.health.is_set_aside("paris")
+    regions.now = 2.1
+    assert not regions.health.is_set_aside("berlin")
+    assert regions.order()[0] == "berlin"
+    assert regions.health.is_set_aside("berlin")
+    regions.health.succeeded("berlin", QUICK, PREDICTED)
+    assert not regions.health.is_set_aside("berlin")

@@ -1,8 +1,9 @@
-"""Whether a step that takes unusually long is dispatched a second time, and how often that may be.
+"""Whether a step that takes unusually long goes to another place as well, and how often that may be.
 
 A hedge is wanted when a step has not come back within the p95 that was learned before its run
-started. Whether there may be one depends on how many there were, which is live, so it is asked in
-a local activity: its answer is in the history, and a replay takes the same way.
+started. Whether there may be one depends on how many there were, and on what is seen of the region.
+Both are live, so a run asks in a local activity: its answer is in the history, and a replay takes
+the same way.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 import threading
 
 from temporalio import activity
+
+from orchestrator.fleet import RegionHealth
 
 HEDGE_ACTIVITY = "edgeward.hedge"
 
@@ -42,10 +45,28 @@ class HedgeBudget:
 
 
 hedge_budget = HedgeBudget()
-"""The one of this process: workflows earn, the activity takes."""
+"""The one of this process: workflows earn, what asks takes."""
 
 
-@activity.defn(name=HEDGE_ACTIVITY)
-async def may_hedge() -> bool:
-    """Asked by a run whose step takes long; runs in the home's worker."""
-    return hedge_budget.take()
+def may_leave(region: str, health: RegionHealth) -> bool:
+    """Whether a step that takes unusually long may go elsewhere.
+
+    What waits in a region that is set aside may always: it is placed again, as from one that is dead.
+    """
+    return health.is_set_aside(region) or hedge_budget.take()
+
+
+class HedgeQuestions:
+    """Answers the runs of a worker.
+
+    Args:
+        health: What the worker sees of the regions.
+    """
+
+    def __init__(self, health: RegionHealth) -> None:
+        self._health = health
+
+    @activity.defn(name=HEDGE_ACTIVITY)
+    async def may_hedge(self, region: str) -> bool:
+        """Whether a step that takes unusually long in a region may be dispatched a second time."""
+        return may_leave(region, self._health)

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, cast
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError, FailureError, TimeoutError, TimeoutType
 
-from orchestrator.dispatch.failures import cause_of, refused, was_not_taken
+from orchestrator.dispatch.failures import SET_ASIDE, TAKES_LONG, cause_of, refused, was_not_taken
 from orchestrator.dispatch.headers import EarlierPlace
 from orchestrator.dispatch.redispatch import Redispatched
 from orchestrator.errors import Recovery
@@ -43,6 +43,9 @@ LONGEST_ROUND = timedelta(seconds=30)
 _NOT_STARTED = "no worker took it in time"
 _SILENT = "its worker fell silent"
 _TIMED_OUT = "it timed out there"
+_SET_ASIDE = "the region is set aside"
+_LEFT = "it took unusually long there"
+_OVERTAKEN = "another region was faster, though it began later"
 
 
 @dataclass(frozen=True)
@@ -50,8 +53,14 @@ class PlaceFailure:
     """Why a place did not do a step, for reasons of its own."""
 
     reason: str
-    surely: bool
+    surely: bool = False
     """Whether one such failure says enough about the region."""
+
+    begun: bool = True
+    """Whether the step may have begun there."""
+
+    noted: bool = False
+    """Whether the worker there has told what it says about the region."""
 
 
 def failure_of_place(error: FailureError, *, repeatable: bool) -> PlaceFailure | None:
@@ -64,13 +73,13 @@ def failure_of_place(error: FailureError, *, repeatable: bool) -> PlaceFailure |
     """
     cause = cause_of(error)
     if was_not_taken(cause):
-        return PlaceFailure(_NOT_STARTED, surely=True)
+        return PlaceFailure(_NOT_STARTED, surely=True, begun=False)
     if isinstance(cause, TimeoutError):
         if not repeatable:
             return None
         if cause.type == TimeoutType.HEARTBEAT:
             return PlaceFailure(_SILENT, surely=True)
-        return PlaceFailure(_TIMED_OUT, surely=False) if cause.type == TimeoutType.START_TO_CLOSE else None
+        return PlaceFailure(_TIMED_OUT) if cause.type == TimeoutType.START_TO_CLOSE else None
     if not isinstance(cause, ApplicationError) or not cause.details:
         return None
     details: Any = cause.details[0]
@@ -79,7 +88,11 @@ def failure_of_place(error: FailureError, *, repeatable: bool) -> PlaceFailure |
         return None  # it has been tried here as often as its policy allows, or fails anywhere
     if not repeatable and cause.type != "BackendUnreachableError":
         return None
-    return PlaceFailure(cause.type or "backend", surely=False)
+    if cause.type == SET_ASIDE:
+        return PlaceFailure(_SET_ASIDE, begun=False, noted=True)
+    if cause.type == TAKES_LONG:
+        return PlaceFailure(_LEFT, noted=True)
+    return PlaceFailure(cause.type or "backend")
 
 
 class Dispatching(NamedTuple):
@@ -95,6 +108,9 @@ class Dispatching(NamedTuple):
 
     hedge: bool = False
     """Whether the step runs elsewhere as well."""
+
+    leave_after: timedelta | None = None
+    """After how long it takes unusually long there, if it is inline."""
 
 
 Start = Callable[[Dispatching], workflow.ActivityHandle[Any]]
@@ -112,8 +128,10 @@ class Places:
         attempts: How often it may start in all; None for without end.
         ends_at: When the author's own deadline for all attempts ends; None without one.
         health: What the home's worker sees of the regions.
-        hedge_after: When a second dispatch is wanted; None for never.
-        may_hedge: Asks whether there may be one.
+        hedge_after: When the step takes unusually long in its first place; None where it may.
+        hedge_questions: How often to ask then.
+        may_hedge: Asks whether it may be dispatched a second time, given the region that takes long
+            and the number of the question, from 1.
     """
 
     step: str
@@ -124,7 +142,8 @@ class Places:
     ends_at: datetime | None
     health: RegionHealth
     hedge_after: timedelta | None
-    may_hedge: Callable[[], workflow.ActivityHandle[Any]]
+    hedge_questions: int
+    may_hedge: Callable[[str, int], workflow.ActivityHandle[Any]]
 
     def ordered(self, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
         """By what is seen of their regions at this moment.
@@ -182,8 +201,7 @@ class PlacedStep(Redispatched):
 
     async def _first_of_two(self) -> Any:
         """The result of the step, or of a second dispatch of it if the first takes unusually long."""
-        done, _ = await workflow.wait([self._running], timeout=_seconds(self._places.hedge_after))
-        if done or not await self._may_hedge():
+        if not await self._is_hedge_allowed():
             return await self._running
         first, first_place, started_at = self._running, self._place, self._started_at
         place, *self._left = self._places.ordered(self._left)
@@ -198,16 +216,24 @@ class PlacedStep(Redispatched):
         if not second.done() or second.cancelled():
             self._place, self._started_at = first_place, started_at
         elif not workflow.unsafe.is_replaying():
-            # the first has taken this long, and more
-            predicted = timedelta(milliseconds=first_place.cost.predicted_ms)
-            self._places.health.succeeded(first_place.region, workflow.now() - started_at, predicted)
+            self._places.health.failed(first_place.region, _OVERTAKEN, surely=False)
         return result
 
-    async def _may_hedge(self) -> bool:
-        try:
-            return bool(await self._places.may_hedge())
-        except FailureError:
-            return False  # the worker does not know the question: it is not one of a region
+    async def _is_hedge_allowed(self) -> bool:
+        """Waits until there may be a hedge; False if the first dispatch came back before, or none may be."""
+        after = self._places.hedge_after
+        assert after is not None
+        for question in range(1, self._places.hedge_questions + 1):
+            done, _ = await workflow.wait([self._running], timeout=after.total_seconds())
+            if done:
+                return False
+            try:
+                if await self._places.may_hedge(self._place.region, question):
+                    return True
+            except FailureError:
+                return False  # the worker does not know the question: it is not one of a region
+            after *= 2
+        return False
 
     def _start_in(self, place: Candidate, *, hedge: bool = False) -> workflow.ActivityHandle[Any]:
         self._attempt += 1
@@ -215,12 +241,13 @@ class PlacedStep(Redispatched):
         self._started_at = workflow.now()
         wait = min(SLOT_WAIT * 2**self._round, LONGEST_SLOT_WAIT)
         wait += timedelta(milliseconds=place.cost.wait_ms + place.cost.network_ms)
-        return self._start(Dispatching(place, self._attempt, self._earlier, wait, hedge))
+        leave_after = self._places.hedge_after if place.dispatch == "inline" and self._left else None
+        return self._start(Dispatching(place, self._attempt, self._earlier, wait, hedge, leave_after))
 
     def _has_no_attempt_left(self, failure: PlaceFailure) -> bool:
         if self._is_over():
             return True
-        if failure.reason != _NOT_STARTED:
+        if failure.begun:
             self._begun += 1
         return self._places.attempts is not None and self._begun >= self._places.attempts
 
@@ -253,7 +280,7 @@ class PlacedStep(Redispatched):
     def _note_failure(self, failure: PlaceFailure) -> None:
         earlier = EarlierPlace(place=self._place.region, reason=failure.reason)
         self._earlier = (*self._earlier, earlier)[-MOST_EARLIER:]
-        if not workflow.unsafe.is_replaying():
+        if not failure.noted and not workflow.unsafe.is_replaying():
             self._places.health.failed(self._place.region, failure.reason, surely=failure.surely)
 
     def _note_success(self) -> None:
@@ -285,10 +312,6 @@ async def _first_success(*handles: workflow.ActivityHandle[Any]) -> Any:
 def _retrieve(handle: asyncio.Task[Any]) -> None:
     if not handle.cancelled():
         handle.exception()
-
-
-def _seconds(duration: timedelta | None) -> float | None:
-    return None if duration is None else duration.total_seconds()
 
 
 def _region(candidate: Candidate) -> str:

@@ -150,6 +150,7 @@ class StepStarter:
             ends_at=workflow.now() + total if total else None,
             health=self._health,
             hedge_after=None if counted else _duration(step.hedge_after_ms),
+            hedge_questions=step.hedge_questions,
             may_hedge=partial(self._ask_for_hedge, f"{first_id}.hedge"),
         )
 
@@ -185,6 +186,7 @@ class StepStarter:
             hedge=dispatching.hedge,
             earlier=dispatching.earlier,
             tokens=self._tokens_of(step),
+            leave_after=dispatching.leave_after if inline else None,
         )
         if not inline or predicted_ms >= SUMMARY_FROM_MS:
             input.summary = input.summary or _summary(input.activity, assignment)
@@ -228,11 +230,11 @@ class StepStarter:
         self._inline.hand_over(input.activity_id or "", assignment)
         return self._next.start_local_activity(input)
 
-    def _ask_for_hedge(self, activity_id: str) -> workflow.ActivityHandle[Any]:
-        question = StartLocalActivityInput(
+    def _ask_for_hedge(self, activity_id: str, region: str, question: int) -> workflow.ActivityHandle[Any]:
+        asking = StartLocalActivityInput(
             activity=HEDGE_ACTIVITY,
-            args=[],
-            activity_id=activity_id,
+            args=[region],
+            activity_id=activity_id if question == 1 else f"{activity_id}.{question}",
             schedule_to_close_timeout=HEDGE_ANSWERED_WITHIN,
             schedule_to_start_timeout=None,
             start_to_close_timeout=None,
@@ -244,7 +246,7 @@ class StepStarter:
             arg_types=[],
             ret_type=bool,
         )
-        return self._next.start_local_activity(question)
+        return self._next.start_local_activity(asking)
 
     def _places_of(self, activity: str) -> tuple[StepPlan, Sequence[Candidate]] | None:
         """The places that the ``placing`` blocks leave, best first; None for a step without a plan."""
