@@ -135,8 +135,8 @@ def _draw(run: RunTrace) -> None:
     if run.orchestration_ms is not None:
         print(f"orchestration on the critical path: {run.orchestration_ms:,.0f} of {run.wall_ms:,.0f} ms")
     for step in run.all_steps():
-        if step.earlier:
-            print(f"{step.step} came to {step.place} after {'; '.join(map(_earlier, step.earlier))}")
+        for line in _way(step):
+            print(line)
     for waiting in run.waits_for:
         print(f"waits for {waiting}")
     if run.slowest is not None:
@@ -258,6 +258,8 @@ def _explain(run: RunTrace, name: str, output: Output) -> None:
     for region, exclusion in planned.excluded.items():
         print(f"excluded   {region}: {exclusion.rule} – {exclusion.reason}")
     for step in calls:
+        for passed in step.passed_over:
+            print(f"passed     {passed.place}: {passed.reason}")
         print(f"took       {_text(step.wall_ms)} in {step.place}{_regret_text(regret_ms(planned, step))}")
 
 
@@ -280,6 +282,14 @@ def _regret_text(regret: float | None) -> str:
     if regret is None:
         return " · there was no other place"
     return f" · regret {regret:+,.0f} ms against the best other place as predicted"
+
+
+def _way(step: StepTrace) -> Iterator[str]:
+    """Why a step is not where its plan has it first."""
+    if step.earlier:
+        yield f"{step.step} came to {step.place} after {'; '.join(map(_earlier, step.earlier))}"
+    if step.passed_over:
+        yield f"{step.step} went to {step.place} instead of {'; '.join(map(_earlier, step.passed_over))}"
 
 
 def _earlier(earlier: EarlierPlace) -> str:

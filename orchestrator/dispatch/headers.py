@@ -86,6 +86,9 @@ class Assignment(BaseModel):
     earlier: tuple[EarlierPlace, ...] = ()
     """The places that it was to be done in before."""
 
+    passed_over: tuple[EarlierPlace, ...] = ()
+    """The places that the plan prefers, and why it does not go there."""
+
     retries: int = 0
     """How often its run tried it again in this place. Without a budget the server does that, unseen."""
 

@@ -191,6 +191,18 @@ class RegionHealth:
                 self._set_aside(region, record, now, reason)
             self._look()
 
+    def trouble_of(self, region: str) -> str | None:
+        """Why steps avoid a region at this moment, for people; None if nothing is known against it."""
+        with self._lock:
+            state, record = self._states.get(region), self._records.get(region)
+            if state is not None:
+                return f"the region is {state}"
+            if record is None or self._standing(region, self._clock()) == _Standing.GOOD:
+                return None
+            if record.aside_until is None:
+                return "the region comes back, and gets its share slowly"
+            return f"the region is set aside: {record.reason}"
+
     def troubled(self) -> dict[str, str]:
         """Regions that are set aside or away at this moment, and why."""
         with self._lock:

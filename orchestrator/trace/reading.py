@@ -168,6 +168,7 @@ def _step(agent: str, step: Step) -> StepTrace:
         calls_left_out=step.timing.calls_left_out if step.timing else 0,
         error=step.error,
         earlier=step.earlier,
+        passed_over=step.passed_over,
         hedge=step.hedge,
     )
 

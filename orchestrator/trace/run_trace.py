@@ -41,6 +41,9 @@ class StepTrace(BaseModel):
     earlier: tuple[EarlierPlace, ...] = ()
     """The places that should have done it before, and did not: each has a row of its own."""
 
+    passed_over: tuple[EarlierPlace, ...] = ()
+    """The places that its plan preferred, and why it did not go there."""
+
     hedge: bool = False
     """Whether it ran in another place at the same time, which took unusually long."""
 

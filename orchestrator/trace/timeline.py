@@ -331,6 +331,7 @@ class Timeline:
             sequence=assignment.sequence if assignment else None,
             activity_id=scheduled.activity_id,
             earlier=assignment.earlier if assignment else (),
+            passed_over=assignment.passed_over if assignment else (),
             hedge=assignment is not None and assignment.hedge,
         )
 

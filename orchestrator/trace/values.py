@@ -53,6 +53,9 @@ class Step:
     earlier: tuple[EarlierPlace, ...] = ()
     """The places that should have done it before, and did not."""
 
+    passed_over: tuple[EarlierPlace, ...] = ()
+    """The places that its plan preferred, and why it did not go there."""
+
     hedge: bool = False
     """Whether it ran in another place at the same time, which took unusually long."""
 

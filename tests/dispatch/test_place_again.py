@@ -11,7 +11,7 @@ from temporalio.client import Client, WorkflowFailureError, WorkflowHistory
 
 from orchestrator import EdgeClient, EdgewardPlugin
 from orchestrator.client import EdgeRun
-from orchestrator.dispatch import Assignment, assignment_of
+from orchestrator.dispatch import Assignment, assignment_of, starting
 from orchestrator.geography import Coordinates
 from orchestrator.runtime import RegionWorker
 from orchestrator.topology import Link, Offer, Region, Topology
@@ -127,16 +127,39 @@ async def test_a_step_that_nobody_takes_goes_to_the_next_place(topology: Topolog
         assert [(one.sequence, one.place) for one in told] == [(1, "mainz"), (1, "dublin-w"), (2, "dublin-w")]
         [earlier] = told[1].earlier
         assert (earlier.place, earlier.reason) == ("mainz", "no worker took it in time")
+        [passed_over] = told[2].passed_over
+        assert passed_over.place == "mainz"
+        assert passed_over.reason == "the region is set aside: no worker took it in time"
         trace = await read_run(edge.cell("europe"), run.id)
         assert [(step.sequence, step.place, len(step.earlier)) for step in trace.steps] == [
             (1, "mainz", 0),
             (1, "dublin-w", 1),
             (2, "dublin-w", 0),
         ]
+        assert trace.steps[2].passed_over == (passed_over,)
         assert trace.steps[0].error == "Timeout: activity ScheduleToStart timeout"
         assert trace.steps[0].parts is not None
         assert trace.steps[0].parts.queue_wait_ms >= 1500
         await replays(edge, run, Settled)
+
+
+async def test_a_step_that_comes_home_because_its_region_is_set_aside_is_queued(edge: EdgeClient) -> None:
+    plan = edge.plan(Wanderer.run, origin="dublin-w")
+    step = plan.root.steps["deliver"]
+    inline, queued = step.candidates
+    assert (inline.region, inline.dispatch, queued.dispatch) == ("dublin-w", "inline", "queue")
+    absent = queued.model_copy(update={"region": "bingen"})
+    turned = step.model_copy(update={"candidates": (absent, inline)})
+    root = plan.root.model_copy(update={"steps": {"deliver": turned}})
+    with starting(plan.model_copy(update={"root": root})):
+        run = await edge.cell("europe").start_workflow(
+            Wanderer.run, "hello", id=f"turned-{uuid.uuid4().hex}", task_queue="dublin-w.agents"
+        )
+    first, second = await run.result()
+    # where a step runs is live, so a replay could not tell that it was inline
+    assert [(one.region, one.dispatch) for one in (first, second)] == [("dublin-w", "queue")] * 2
+    plugin = EdgewardPlugin(other_topology(), application=application)
+    await replayer(plugin, Wanderer).replay_workflow(await run.fetch_history())
 
 
 async def test_a_step_whose_worker_falls_silent_goes_to_the_next_place(

@@ -181,3 +181,18 @@ def test_a_region_counts_as_set_aside_until_a_step_has_tried_it() -> None:
     assert regions.health.is_set_aside("berlin")
     regions.health.succeeded("berlin", QUICK, PREDICTED)
     assert not regions.health.is_set_aside("berlin")
+
+
+def test_what_is_known_against_a_region_is_told_to_people() -> None:
+    regions = Regions()
+    assert regions.health.trouble_of("berlin") is None
+    regions.set_aside()
+    told = regions.health.trouble_of("berlin")
+    assert told == "the region is set aside: no worker took it in time"
+    regions.now = 2.1
+    assert regions.order()[0] == "berlin"
+    regions.health.succeeded("berlin", QUICK, PREDICTED)
+    regions.chance = 0.9
+    assert regions.health.trouble_of("berlin") == "the region comes back, and gets its share slowly"
+    regions.health.note_states({"berlin": "draining"})
+    assert regions.health.trouble_of("berlin") == "the region is draining"

@@ -13,6 +13,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import takewhile
 from typing import Any, NamedTuple, cast
 
 from temporalio import workflow
@@ -109,11 +110,23 @@ class Dispatching(NamedTuple):
     hedge: bool = False
     """Whether the step runs elsewhere as well."""
 
+    passed_over: tuple[EarlierPlace, ...] = ()
+    """Places that come before this one in the plan, and what was seen of their regions."""
+
+    moved: bool = False
+    """Whether this is not the plan's first place, or not the first time there: then it is queued."""
+
     leave_after: timedelta | None = None
     """After how long it takes unusually long there, if it is inline."""
 
 
 Start = Callable[[Dispatching], workflow.ActivityHandle[Any]]
+
+
+class _Choice(NamedTuple):
+    place: Candidate
+    left: list[Candidate]
+    passed_over: tuple[EarlierPlace, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -145,15 +158,21 @@ class Places:
     hedge_questions: int
     may_hedge: Callable[[str, int], workflow.ActivityHandle[Any]]
 
-    def ordered(self, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
-        """By what is seen of their regions at this moment.
+    def choice(self, left: Sequence[Candidate]) -> _Choice:
+        """The place to go to, by what is seen of the regions at this moment.
 
         What a replay sees now is not why a step went where it did. There the plan's order is the better
         guess, so that the place which failed is not the next one.
         """
-        if workflow.unsafe.is_replaying():
-            return candidates
-        return self.health.ordered(candidates, _region)
+        ordered = left if workflow.unsafe.is_replaying() else self.health.ordered(left, _region)
+        place, *rest = ordered
+        if place is left[0]:
+            return _Choice(place, rest)
+        passed_over = tuple(
+            EarlierPlace(place=one.region, reason=self.health.trouble_of(one.region) or "it was in trouble")
+            for one in takewhile(lambda one: one is not place, left)
+        )
+        return _Choice(place, rest, passed_over)
 
 
 class PlacedStep(Redispatched):
@@ -171,12 +190,11 @@ class PlacedStep(Redispatched):
         self._begun = 0
         self._round = 0
         self._earlier: tuple[EarlierPlace, ...] = ()
+        self._left: list[Candidate] = []
         self._round_began_at = workflow.now()
         first, *rest = places.candidates
-        if first.dispatch == "queue":
-            first, *rest = places.ordered(places.candidates)
-        self._left: list[Candidate] = rest
-        super().__init__(places.step, self._start_in(first))
+        choice = places.choice(places.candidates) if first.dispatch == "queue" else _Choice(first, rest)
+        super().__init__(places.step, self._start_in(choice))
 
     async def _carry_out(self) -> Any:
         while True:
@@ -187,10 +205,10 @@ class PlacedStep(Redispatched):
                 if failure is None or self._has_no_attempt_left(failure):
                     raise
                 self._note_failure(failure)
-                place = await self._next(error)
+                choice = await self._next(error)
                 if self._is_over():
                     raise
-                self._running = self._start_in(place)
+                self._running = self._start_in(choice)
             else:
                 self._note_success()
                 return result
@@ -204,8 +222,7 @@ class PlacedStep(Redispatched):
         if not await self._is_hedge_allowed():
             return await self._running
         first, first_place, started_at = self._running, self._place, self._started_at
-        place, *self._left = self._places.ordered(self._left)
-        second = self._running = self._start_in(place, hedge=True)
+        second = self._running = self._start_in(self._places.choice(self._left), hedge=True)
         try:
             result = await _first_success(first, second)
         finally:
@@ -235,14 +252,24 @@ class PlacedStep(Redispatched):
             after *= 2
         return False
 
-    def _start_in(self, place: Candidate, *, hedge: bool = False) -> workflow.ActivityHandle[Any]:
+    def _start_in(self, choice: _Choice, *, hedge: bool = False) -> workflow.ActivityHandle[Any]:
+        place = self._place = choice.place
+        self._left = choice.left
         self._attempt += 1
-        self._place = place
         self._started_at = workflow.now()
         wait = min(SLOT_WAIT * 2**self._round, LONGEST_SLOT_WAIT)
         wait += timedelta(milliseconds=place.cost.wait_ms + place.cost.network_ms)
-        leave_after = self._places.hedge_after if place.dispatch == "inline" and self._left else None
-        return self._start(Dispatching(place, self._attempt, self._earlier, wait, hedge, leave_after))
+        dispatching = Dispatching(
+            place,
+            self._attempt,
+            self._earlier,
+            wait,
+            hedge,
+            choice.passed_over,
+            moved=self._attempt > 1 or place is not self._places.candidates[0],
+            leave_after=self._places.hedge_after if place.dispatch == "inline" and self._left else None,
+        )
+        return self._start(dispatching)
 
     def _has_no_attempt_left(self, failure: PlaceFailure) -> bool:
         if self._is_over():
@@ -254,7 +281,7 @@ class PlacedStep(Redispatched):
     def _is_over(self) -> bool:
         return self._places.ends_at is not None and workflow.now() >= self._places.ends_at
 
-    async def _next(self, error: FailureError) -> Candidate:
+    async def _next(self, error: FailureError) -> _Choice:
         """The next place, after a pause where all have been tried."""
         if not self._left:
             if self._places.without_place == "fail":
@@ -266,9 +293,7 @@ class PlacedStep(Redispatched):
             self._round_began_at = workflow.now()
             self._round += 1
             self._left = list(self._places.candidates)
-        first, *rest = self._places.ordered(self._left)
-        self._left = rest
-        return first
+        return self._places.choice(self._left)
 
     def _without_place(self) -> ApplicationError:
         tried = "; ".join(f"{earlier.place}: {earlier.reason}" for earlier in self._earlier)

@@ -169,11 +169,10 @@ class StepStarter:
     def _start_in(
         self, input: StartActivityInput, step: StepPlan, call: _Call, dispatching: Dispatching
     ) -> workflow.ActivityHandle[Any]:
-        """Starts a step in a place. From the second place on it is queued, wherever that is."""
+        """Starts a step in a place: inline only where the plan says so of the first one."""
         place, slot_wait = dispatching.place, dispatching.slot_wait
         predicted_ms = place.cost.predicted_ms
-        again = dispatching.hedge or dispatching.earlier
-        inline = place.dispatch == "inline" and input.heartbeat_timeout is None and not again
+        inline = place.dispatch == "inline" and input.heartbeat_timeout is None and not dispatching.moved
         if self._bounds is not None and self._bounds.used_outside:
             inline = False  # after a crash it would run again, and nobody would count it
         beats = not inline and step.repeatable and input.heartbeat_timeout is None
@@ -185,6 +184,7 @@ class StepStarter:
             heartbeat=beats,
             hedge=dispatching.hedge,
             earlier=dispatching.earlier,
+            passed_over=dispatching.passed_over,
             tokens=self._tokens_of(step),
             leave_after=dispatching.leave_after if inline else None,
         )
