@@ -11,7 +11,7 @@ import json
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import cast
@@ -82,7 +82,7 @@ class SpanWriter:
 
     def __init__(self, tracer: Tracer) -> None:
         self._tracer = tracer
-        self._emitted: OrderedDict[int, None] = OrderedDict()
+        self._emitted: OrderedDict[Hashable, None] = OrderedDict()
         self._claiming = threading.Lock()
 
     def samples(self, parent: Context, trace_id: int, name: str, attributes: Attributes) -> bool:
@@ -90,15 +90,15 @@ class SpanWriter:
         sampler = self._tracer.sampler
         return sampler.should_sample(parent, trace_id, name, attributes=attributes).decision.is_sampled()
 
-    def claim(self, span_id: int) -> bool:
-        """Whether this process has seen an id for the first time.
+    def claim(self, span: Hashable) -> bool:
+        """Whether this process has seen an id, or what else names a span, for the first time.
 
         A workflow task that failed is tried again, and its code runs once more without being a replay.
         """
         with self._claiming:
-            if span_id in self._emitted:
+            if span in self._emitted:
                 return False
-            self._emitted[span_id] = None
+            self._emitted[span] = None
             if len(self._emitted) > MOST_EMITTED:
                 self._emitted.popitem(last=False)
             return True

@@ -23,7 +23,7 @@ from orchestrator.dispatch.tracing.workflow_interceptor import nanoseconds, step
 from orchestrator.errors import ConfigurationError
 from orchestrator.queues import region_of
 from orchestrator.telemetry import names
-from orchestrator.telemetry.spans import NOWHERE, SpanWriter, step_context, step_span_id
+from orchestrator.telemetry.spans import NOWHERE, SpanWriter, step_context
 from orchestrator.telemetry.step_metrics import count_running, record_part, record_step
 
 log = structlog.get_logger(__name__)
@@ -83,7 +83,7 @@ class Attempt:
         self.dispatch = names.DISPATCH_INLINE if info.is_local else names.DISPATCH_QUEUE
         self.span: Span = trace.INVALID_SPAN
         self._began = time.monotonic()
-        self._delivery_s, self._skew_s = _delivery(info)
+        self._delivery_s, self._skew_s = (0.0, 0.0) if info.is_local else _delivery(info)
         if tracing.writer is not None:
             self.span = (
                 self._inline_span(tracing.writer)
@@ -110,7 +110,7 @@ class Attempt:
         run = traced_run(info.workflow_run_id)
         attributes = self._attributes()
         # its id stays random: a step that runs twice has two spans
-        if not writer.claim(step_span_id(info.workflow_run_id or "", f"{info.activity_id}/{info.attempt}")):
+        if not writer.claim((info.workflow_run_id, info.activity_id, info.attempt)):
             attributes[names.REPEATED] = True
         if run is not None:
             attributes.update(run.placed(info.activity_type))
