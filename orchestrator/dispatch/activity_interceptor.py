@@ -162,7 +162,11 @@ class StepInbound(ActivityInboundInterceptor):
             return await super().execute_activity(input)
         predicted = timedelta(milliseconds=assignment.predicted_ms or 0.0)
         async with leaving_if_slow(
-            info.activity_type, self._site, after=assignment.leave_after, predicted=predicted
+            info.activity_type,
+            self._site,
+            after=assignment.leave_after,
+            others=assignment.leave_to,
+            predicted=predicted,
         ):
             return await super().execute_activity(input)
 

@@ -98,6 +98,9 @@ class Assignment(BaseModel):
     leave_after: timedelta | None = None
     """After how long an inline step takes unusually long, and may leave its home; None where it stays."""
 
+    leave_to: tuple[str, ...] = ()
+    """The regions that it may go to then."""
+
 
 class RunLimits(BaseModel):
     """What this very run may use, besides what its agent declares. Not in the plan, which runs share."""

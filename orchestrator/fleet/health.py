@@ -125,27 +125,33 @@ class RegionHealth:
                 self._note_trial(region(found[0]), now)
             return found
 
-    def takes(self, region: str) -> bool:
-        """Whether a step that is about to run in a region shall do so, because the region is not set aside.
+    def takes(self, region: str, others: Sequence[str]) -> bool:
+        """Whether a step that is about to run in a region shall do so.
 
-        A region that probes find away takes its steps: whoever asks is there.
+        Args:
+            region: Where it is. A region that probes find away takes its steps: whoever asks is there.
+            others: Where it could go. If none of them does its steps, it stays.
         """
         if not self._troubled:
             return True
         with self._lock:
             now = self._clock()
-            if self._standing(region, now) == _Standing.ASIDE:
+            aside = self._standing(region, now) == _Standing.ASIDE
+            if aside and self._is_any_good(others, now):
                 return False
             self._note_trial(region, now)
             return True
 
-    def is_set_aside(self, region: str) -> bool:
-        """Whether a region is set aside, or one step tries it again and has not come back."""
+    def is_set_aside(self, region: str, others: Sequence[str]) -> bool:
+        """Whether a step that waits in a region shall go elsewhere, because only that region is set aside.
+
+        While one step tries a region again, it still counts as set aside.
+        """
         if not self._troubled:
             return False
         with self._lock:
             record, now = self._records.get(region), self._clock()
-            return record is not None and record.aside_until is not None and self._is_aside(record, now)
+            return record is not None and self._is_aside(record, now) and self._is_any_good(others, now)
 
     def succeeded(self, region: str, took: timedelta, predicted: timedelta) -> None:
         """A step came back from a region.
@@ -248,10 +254,14 @@ class RegionHealth:
             return _Standing.GOOD if share >= 1 or self._chance() < max(share, 0.1) else _Standing.ASIDE
         return _Standing.GOOD
 
+    def _is_any_good(self, regions: Sequence[str], now: float) -> bool:
+        return any(self._standing(region, now) == _Standing.GOOD for region in regions)
+
     @staticmethod
     def _is_aside(record: _Record, now: float) -> bool:
-        tried = record.trial_until is not None and now < record.trial_until
-        return tried or (record.aside_until is not None and now < record.aside_until)
+        if record.aside_until is None:
+            return False
+        return now < record.aside_until or (record.trial_until is not None and now < record.trial_until)
 
     def _note_trial(self, region: str, now: float) -> None:
         """A step goes to a region: if the region was set aside, it is the one that tries it again."""

@@ -6,6 +6,7 @@ from orchestrator.fleet import RegionHealth
 from orchestrator.fleet.health import FORGIVEN_AFTER, LEAST, LONGEST_ASIDE, SLOW_START
 
 PLACES = ("berlin", "paris", "rome")
+OTHERS = ("paris", "rome")
 QUICK, PREDICTED, SLOW = timedelta(milliseconds=110), timedelta(milliseconds=100), timedelta(seconds=2)
 
 
@@ -158,29 +159,29 @@ def test_regions_that_probes_find_away_come_after_those_in_doubt() -> None:
 
 def test_a_step_that_is_about_to_run_in_a_region_set_aside_does_not_begin() -> None:
     regions = Regions()
-    assert regions.health.takes("berlin")
+    assert regions.health.takes("berlin", OTHERS)
     regions.set_aside()
-    assert not regions.health.takes("berlin")
-    assert regions.health.takes("paris")
+    assert not regions.health.takes("berlin", OTHERS)
+    assert regions.health.takes("paris", OTHERS)
     regions.now = 2.1
-    assert regions.health.takes("berlin")  # one tries it again
-    assert not regions.health.takes("berlin")
+    assert regions.health.takes("berlin", OTHERS)  # one tries it again
+    assert not regions.health.takes("berlin", OTHERS)
     regions.health.note_states({"rome": "draining"})
-    assert regions.health.takes("rome")  # what runs there finishes
+    assert regions.health.takes("rome", OTHERS)  # what runs there finishes
 
 
 def test_a_region_counts_as_set_aside_until_a_step_has_tried_it() -> None:
     regions = Regions()
-    assert not regions.health.is_set_aside("berlin")
+    assert not regions.health.is_set_aside("berlin", OTHERS)
     regions.set_aside()
-    assert regions.health.is_set_aside("berlin")
-    assert not regions.health.is_set_aside("paris")
+    assert regions.health.is_set_aside("berlin", OTHERS)
+    assert not regions.health.is_set_aside("paris", OTHERS)
     regions.now = 2.1
-    assert not regions.health.is_set_aside("berlin")
+    assert not regions.health.is_set_aside("berlin", OTHERS)
     assert regions.order()[0] == "berlin"
-    assert regions.health.is_set_aside("berlin")
+    assert regions.health.is_set_aside("berlin", OTHERS)
     regions.health.succeeded("berlin", QUICK, PREDICTED)
-    assert not regions.health.is_set_aside("berlin")
+    assert not regions.health.is_set_aside("berlin", OTHERS)
 
 
 def test_what_is_known_against_a_region_is_told_to_people() -> None:
@@ -196,3 +197,12 @@ def test_what_is_known_against_a_region_is_told_to_people() -> None:
     assert regions.health.trouble_of("berlin") == "the region comes back, and gets its share slowly"
     regions.health.note_states({"berlin": "draining"})
     assert regions.health.trouble_of("berlin") == "the region is draining"
+
+
+def test_a_step_stays_in_a_region_set_aside_where_no_other_is_better() -> None:
+    regions = Regions()
+    for region in PLACES:
+        regions.set_aside(region)
+    assert regions.health.takes("berlin", OTHERS)
+    assert not regions.health.is_set_aside("berlin", OTHERS)
+    assert not regions.health.is_set_aside("berlin", ())

@@ -9,6 +9,7 @@ the same way.
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 
 from temporalio import activity
 
@@ -19,15 +20,19 @@ HEDGE_ACTIVITY = "edgeward.hedge"
 EXTRA_SHARE = 0.03
 """Of the steps that might be hedged, so many may be: the load that hedging adds at the most."""
 
+SIGHTING = 2
+"""With this question, at three times its p95, a step says something about its region."""
+
 MOST_SAVED = 5.0
-"""So many hedges can be saved up while nothing is slow."""
+"""So many hedges can be saved up while nothing is slow, and a process begins with them: enough to find out
+that a region is."""
 
 
 class HedgeBudget:
     """Hedges that a process may still make. May be used from any thread."""
 
     def __init__(self) -> None:
-        self._saved = 0.0
+        self._saved = MOST_SAVED
         self._lock = threading.Lock()
 
     def earn(self) -> None:
@@ -48,12 +53,20 @@ hedge_budget = HedgeBudget()
 """The one of this process: workflows earn, what asks takes."""
 
 
-def may_leave(region: str, health: RegionHealth) -> bool:
+def may_leave(region: str, others: Sequence[str], health: RegionHealth, *, question: int) -> bool:
     """Whether a step that takes unusually long may go elsewhere.
 
     What waits in a region that is set aside may always: it is placed again, as from one that is dead.
+
+    Args:
+        region: Where it is.
+        others: Where it could go.
+        health: What this process sees of the regions. The second question counts against the region.
+        question: How often it has been asked, from 1.
     """
-    return health.is_set_aside(region) or hedge_budget.take()
+    if question == SIGHTING:
+        health.failed(region, "its steps take unusually long", surely=False)
+    return health.is_set_aside(region, others) or hedge_budget.take()
 
 
 class HedgeQuestions:
@@ -67,6 +80,6 @@ class HedgeQuestions:
         self._health = health
 
     @activity.defn(name=HEDGE_ACTIVITY)
-    async def may_hedge(self, region: str) -> bool:
+    async def may_hedge(self, region: str, others: list[str], question: int) -> bool:
         """Whether a step that takes unusually long in a region may be dispatched a second time."""
-        return may_leave(region, self._health)
+        return may_leave(region, others, self._health, question=question)

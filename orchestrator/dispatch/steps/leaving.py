@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import NoReturn
@@ -19,7 +19,7 @@ from temporalio.exceptions import ApplicationError
 
 from orchestrator.dispatch.failures import SET_ASIDE, TAKES_LONG
 from orchestrator.dispatch.site import Site
-from orchestrator.dispatch.steps.hedging import may_leave
+from orchestrator.dispatch.steps.hedging import SIGHTING, may_leave
 from orchestrator.errors import Recovery
 
 log = structlog.get_logger(__name__)
@@ -27,7 +27,7 @@ log = structlog.get_logger(__name__)
 
 @asynccontextmanager
 async def leaving_if_slow(
-    step: str, site: Site, *, after: timedelta, predicted: timedelta
+    step: str, site: Site, *, after: timedelta, others: Sequence[str], predicted: timedelta
 ) -> AsyncGenerator[None]:
     """Around the body of an inline step that has another place to go to.
 
@@ -35,19 +35,20 @@ async def leaving_if_slow(
         step: Its name.
         site: Where it runs.
         after: When it takes unusually long.
+        others: The regions that it could go to.
         predicted: What it should take.
 
     Raises:
         ApplicationError: It is not begun, or is given up: its run goes on to the next place.
     """
     region, health = site.region.name, site.health
-    if not health.takes(region):
+    if not health.takes(region, others):
         _leave(step, region, SET_ASIDE, "was not begun in {}: the region is set aside")
     began_s = time.monotonic()
     limit = asyncio.timeout(None)
+    patience = _Patience(after, limit, site, others)
     try:
         async with limit:
-            patience = _Patience(after, limit, site)
             try:
                 yield
             finally:
@@ -55,7 +56,8 @@ async def leaving_if_slow(
     except TimeoutError:
         if not limit.expired():
             raise  # the step's own
-        health.failed(region, "its steps take unusually long", surely=False)
+        if patience.asked < SIGHTING:
+            health.failed(region, "its steps take unusually long", surely=False)
         _leave(step, region, TAKES_LONG, "was given up in {}: it took unusually long")
     health.succeeded(region, timedelta(seconds=time.monotonic() - began_s), predicted)
 
@@ -63,10 +65,12 @@ async def leaving_if_slow(
 class _Patience:
     """Asks whether a step may leave, once it takes unusually long; then less and less often."""
 
-    def __init__(self, after: timedelta, limit: asyncio.Timeout, site: Site) -> None:
+    def __init__(self, after: timedelta, limit: asyncio.Timeout, site: Site, others: Sequence[str]) -> None:
         self._after_s = after.total_seconds()
         self._limit = limit
         self._site = site
+        self._others = others
+        self.asked = 0
         self._loop = asyncio.get_running_loop()
         self._question = self._loop.call_later(self._after_s, self._ask)
 
@@ -75,7 +79,9 @@ class _Patience:
         self._question.cancel()
 
     def _ask(self) -> None:
-        if may_leave(self._site.region.name, self._site.health):
+        self.asked += 1
+        region, health = self._site.region.name, self._site.health
+        if may_leave(region, self._others, health, question=self.asked):
             self._limit.reschedule(self._loop.time())
             return
         self._after_s *= 2

@@ -22,6 +22,7 @@ from temporalio.exceptions import ApplicationError, FailureError, TimeoutError, 
 from orchestrator.dispatch.failures import SET_ASIDE, TAKES_LONG, cause_of, refused, was_not_taken
 from orchestrator.dispatch.headers import EarlierPlace
 from orchestrator.dispatch.redispatch import Redispatched
+from orchestrator.dispatch.steps.hedging import SIGHTING
 from orchestrator.errors import Recovery
 from orchestrator.fleet import RegionHealth
 from orchestrator.placement import Candidate, WithoutPlace
@@ -119,6 +120,9 @@ class Dispatching(NamedTuple):
     leave_after: timedelta | None = None
     """After how long it takes unusually long there, if it is inline."""
 
+    leave_to: tuple[str, ...] = ()
+    """The regions to which it could go then."""
+
 
 Start = Callable[[Dispatching], workflow.ActivityHandle[Any]]
 
@@ -143,8 +147,8 @@ class Places:
         health: What the home's worker sees of the regions.
         hedge_after: When the step takes unusually long in its first place; None where it may.
         hedge_questions: How often to ask then.
-        may_hedge: Asks whether it may be dispatched a second time, given the region that takes long
-            and the number of the question, from 1.
+        may_hedge: Asks whether it may be dispatched a second time, given the region that takes long,
+            the others and the number of the question, from 1.
     """
 
     step: str
@@ -156,7 +160,7 @@ class Places:
     health: RegionHealth
     hedge_after: timedelta | None
     hedge_questions: int
-    may_hedge: Callable[[str, int], workflow.ActivityHandle[Any]]
+    may_hedge: Callable[[str, Sequence[str], int], workflow.ActivityHandle[Any]]
 
     def choice(self, left: Sequence[Candidate]) -> _Choice:
         """The place to go to, by what is seen of the regions at this moment.
@@ -219,7 +223,8 @@ class PlacedStep(Redispatched):
 
     async def _first_of_two(self) -> Any:
         """The result of the step, or of a second dispatch of it if the first takes unusually long."""
-        if not await self._is_hedge_allowed():
+        question = await self._question_that_allows_a_hedge()
+        if question is None:
             return await self._running
         first, first_place, started_at = self._running, self._place, self._started_at
         second = self._running = self._start_in(self._places.choice(self._left), hedge=True)
@@ -232,25 +237,25 @@ class PlacedStep(Redispatched):
                 handle.cancel()
         if not second.done() or second.cancelled():
             self._place, self._started_at = first_place, started_at
-        elif not workflow.unsafe.is_replaying():
+        elif question < SIGHTING and not workflow.unsafe.is_replaying():
             self._places.health.failed(first_place.region, _OVERTAKEN, surely=False)
         return result
 
-    async def _is_hedge_allowed(self) -> bool:
-        """Waits until there may be a hedge; False if the first dispatch came back before, or none may be."""
+    async def _question_that_allows_a_hedge(self) -> int | None:
+        """Waits until there may be one; None if the first dispatch came back before, or there may be none."""
         after = self._places.hedge_after
         assert after is not None
         for question in range(1, self._places.hedge_questions + 1):
             done, _ = await workflow.wait([self._running], timeout=after.total_seconds())
             if done:
-                return False
+                return None
             try:
-                if await self._places.may_hedge(self._place.region, question):
-                    return True
+                if await self._places.may_hedge(self._place.region, self._others(), question):
+                    return question
             except FailureError:
-                return False  # the worker does not know the question: it is not one of a region
+                return None  # the worker does not know the question: it is not one of a region
             after *= 2
-        return False
+        return None
 
     def _start_in(self, choice: _Choice, *, hedge: bool = False) -> workflow.ActivityHandle[Any]:
         place = self._place = choice.place
@@ -259,6 +264,7 @@ class PlacedStep(Redispatched):
         self._started_at = workflow.now()
         wait = min(SLOT_WAIT * 2**self._round, LONGEST_SLOT_WAIT)
         wait += timedelta(milliseconds=place.cost.wait_ms + place.cost.network_ms)
+        may_leave = self._places.hedge_after is not None and place.dispatch == "inline" and bool(self._left)
         dispatching = Dispatching(
             place,
             self._attempt,
@@ -267,9 +273,13 @@ class PlacedStep(Redispatched):
             hedge,
             choice.passed_over,
             moved=self._attempt > 1 or place is not self._places.candidates[0],
-            leave_after=self._places.hedge_after if place.dispatch == "inline" and self._left else None,
+            leave_after=self._places.hedge_after if may_leave else None,
+            leave_to=self._others() if may_leave else (),
         )
         return self._start(dispatching)
+
+    def _others(self) -> tuple[str, ...]:
+        return tuple(candidate.region for candidate in self._left)
 
     def _has_no_attempt_left(self, failure: PlaceFailure) -> bool:
         if self._is_over():

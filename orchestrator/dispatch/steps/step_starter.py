@@ -187,6 +187,7 @@ class StepStarter:
             passed_over=dispatching.passed_over,
             tokens=self._tokens_of(step),
             leave_after=dispatching.leave_after if inline else None,
+            leave_to=dispatching.leave_to,
         )
         if not inline or predicted_ms >= SUMMARY_FROM_MS:
             input.summary = input.summary or _summary(input.activity, assignment)
@@ -230,10 +231,12 @@ class StepStarter:
         self._inline.hand_over(input.activity_id or "", assignment)
         return self._next.start_local_activity(input)
 
-    def _ask_for_hedge(self, activity_id: str, region: str, question: int) -> workflow.ActivityHandle[Any]:
+    def _ask_for_hedge(
+        self, activity_id: str, region: str, others: Sequence[str], question: int
+    ) -> workflow.ActivityHandle[Any]:
         asking = StartLocalActivityInput(
             activity=HEDGE_ACTIVITY,
-            args=[region],
+            args=[region, others, question],
             activity_id=activity_id if question == 1 else f"{activity_id}.{question}",
             schedule_to_close_timeout=HEDGE_ANSWERED_WITHIN,
             schedule_to_start_timeout=None,
