@@ -16,13 +16,16 @@ from orchestrator.errors import CellUnavailableError
 
 READY_WITHIN = timedelta(seconds=60)
 
-DYNAMIC_CONFIGURATION: dict[str, int | bool] = {
+DYNAMIC_CONFIGURATION: dict[str, int | bool | str] = {
     # The development server loads 20 tasks a second from its one shard unless told otherwise:
     # every hop of a run would wait for the next 50 ms.
     "history.transferProcessorMaxPollRPS": 5000,
     "history.timerProcessorMaxPollRPS": 5000,
     "history.visibilityProcessorMaxPollRPS": 5000,
     "history.outboundProcessorMaxPollRPS": 5000,
+    # No timer ends sooner than this after it began. It is a second unless told otherwise: too long for a
+    # second dispatch after a p95, and for the first retries of a step.
+    "history.timerProcessorMaxTimeShift": "10ms",
     # Where steps wait for a slot, tenants take turns (``EdgeClient.start(tenant=...)``).
     "matching.enableFairness": True,
 }

@@ -29,7 +29,7 @@ from orchestrator.placement.snapshot import RegionState
 
 log = structlog.get_logger(__name__)
 
-WINDOW = 20
+WINDOW = 8
 """So many of the latest steps of a region count."""
 
 FAILED_SHARE = 0.5
