@@ -45,6 +45,11 @@ HEDGE_FROM_MS = 100.0
 """A shorter p95 is not worth the timer (two events of history) that watches over it."""
 
 
+UNUSUAL_FACTOR = 1.5
+"""Where calls take nearly the same time, a p95 is nothing unusual: one in twenty would be dispatched a second
+time for some milliseconds. So much of the predicted time has to pass at least."""
+
+
 class StepCost(BaseModel):
     """The predicted cost of one call of a step in one place, split into its parts."""
 
@@ -108,11 +113,11 @@ class Body(NamedTuple):
         return INLINE_MS + self.run_ms + self.spread_ms
 
     def hedge_after_ms(self, cost: StepCost) -> float | None:
-        """When a call at this cost takes unusually long: its p95; None where that is not known or short."""
+        """When a call at this cost takes unusually long, after its p95; None where that is unknown or short."""
         if self.samples < HEDGE_SAMPLES:
             return None
         p95_ms = cost.predicted_ms + self.spread_ms / SPREAD_WEIGHT
-        return p95_ms if p95_ms >= HEDGE_FROM_MS else None
+        return max(p95_ms, UNUSUAL_FACTOR * cost.predicted_ms) if p95_ms >= HEDGE_FROM_MS else None
 
     def cost(self, dispatch: Dispatch, *, network_ms: float, transfer_ms: float, price: float) -> StepCost:
         """The cost of a call, with what depends on the home. Inline calls cross no network."""

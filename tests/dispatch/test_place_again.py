@@ -149,7 +149,7 @@ async def test_a_step_that_comes_home_because_its_region_is_set_aside_is_queued(
     inline, queued = step.candidates
     assert (inline.region, inline.dispatch, queued.dispatch) == ("dublin-w", "inline", "queue")
     absent = queued.model_copy(update={"region": "bingen"})
-    turned = step.model_copy(update={"candidates": (absent, inline)})
+    turned = step.model_copy(update={"candidates": (absent, inline), "hedge_after_ms": 60_000})
     root = plan.root.model_copy(update={"steps": {"deliver": turned}})
     with starting(plan.model_copy(update={"root": root})):
         run = await edge.cell("europe").start_workflow(

@@ -53,7 +53,9 @@ hedge_budget = HedgeBudget()
 """The one of this process: workflows earn, what asks takes."""
 
 
-def may_leave(region: str, others: Sequence[str], health: RegionHealth, *, question: int) -> bool:
+def may_leave(
+    region: str, others: Sequence[str], health: RegionHealth, *, question: int, moved: bool = False
+) -> bool:
     """Whether a step that takes unusually long may go elsewhere.
 
     What waits in a region that is set aside may always: it is placed again, as from one that is dead.
@@ -63,7 +65,11 @@ def may_leave(region: str, others: Sequence[str], health: RegionHealth, *, quest
         others: Where it could go.
         health: What this process sees of the regions. The second question counts against the region.
         question: How often it has been asked, from 1.
+        moved: Whether the step is in another place than its plan has first: what is unusual there is not
+            known, so that it does not count, and may only leave if the region is set aside.
     """
+    if moved:
+        return health.is_set_aside(region, others)
     if question == SIGHTING:
         health.failed(region, "its steps take unusually long", surely=False)
     return health.is_set_aside(region, others) or hedge_budget.take()
@@ -80,6 +86,6 @@ class HedgeQuestions:
         self._health = health
 
     @activity.defn(name=HEDGE_ACTIVITY)
-    async def may_hedge(self, region: str, others: list[str], question: int) -> bool:
+    async def may_hedge(self, region: str, others: list[str], question: int, moved: bool) -> bool:
         """Whether a step that takes unusually long in a region may be dispatched a second time."""
-        return may_leave(region, others, self._health, question=question)
+        return may_leave(region, others, self._health, question=question, moved=moved)

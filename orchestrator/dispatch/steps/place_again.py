@@ -148,7 +148,7 @@ class Places:
         hedge_after: When the step takes unusually long in its first place; None where it may.
         hedge_questions: How often to ask then.
         may_hedge: Asks whether it may be dispatched a second time, given the region that takes long,
-            the others and the number of the question, from 1.
+            the others, the number of the question, from 1, and whether that region is not the plan's first.
     """
 
     step: str
@@ -160,7 +160,7 @@ class Places:
     health: RegionHealth
     hedge_after: timedelta | None
     hedge_questions: int
-    may_hedge: Callable[[str, Sequence[str], int], workflow.ActivityHandle[Any]]
+    may_hedge: Callable[[str, Sequence[str], int, bool], workflow.ActivityHandle[Any]]
 
     def choice(self, left: Sequence[Candidate]) -> _Choice:
         """The place to go to, by what is seen of the regions at this moment.
@@ -218,7 +218,8 @@ class PlacedStep(Redispatched):
                 return result
 
     def _is_hedged(self) -> bool:
-        queued = self._attempt > 1 or self._place.dispatch == "queue"
+        # by the plan and not by where it is, which is live
+        queued = self._places.candidates[0].dispatch == "queue"
         return self._places.hedge_after is not None and queued and not self._earlier and bool(self._left)
 
     async def _first_of_two(self) -> Any:
@@ -227,6 +228,7 @@ class PlacedStep(Redispatched):
         if question is None:
             return await self._running
         first, first_place, started_at = self._running, self._place, self._started_at
+        says_something = question < SIGHTING and not self._moved
         second = self._running = self._start_in(self._places.choice(self._left), hedge=True)
         try:
             result = await _first_success(first, second)
@@ -237,7 +239,7 @@ class PlacedStep(Redispatched):
                 handle.cancel()
         if not second.done() or second.cancelled():
             self._place, self._started_at = first_place, started_at
-        elif question < SIGHTING and not workflow.unsafe.is_replaying():
+        elif says_something and not workflow.unsafe.is_replaying():
             self._places.health.failed(first_place.region, _OVERTAKEN, surely=False)
         return result
 
@@ -250,7 +252,7 @@ class PlacedStep(Redispatched):
             if done:
                 return None
             try:
-                if await self._places.may_hedge(self._place.region, self._others(), question):
+                if await self._places.may_hedge(self._place.region, self._others(), question, self._moved):
                     return question
             except FailureError:
                 return None  # the worker does not know the question: it is not one of a region
@@ -264,6 +266,7 @@ class PlacedStep(Redispatched):
         self._started_at = workflow.now()
         wait = min(SLOT_WAIT * 2**self._round, LONGEST_SLOT_WAIT)
         wait += timedelta(milliseconds=place.cost.wait_ms + place.cost.network_ms)
+        self._moved = self._attempt > 1 or place is not self._places.candidates[0]
         may_leave = self._places.hedge_after is not None and place.dispatch == "inline" and bool(self._left)
         dispatching = Dispatching(
             place,
@@ -272,7 +275,7 @@ class PlacedStep(Redispatched):
             wait,
             hedge,
             choice.passed_over,
-            moved=self._attempt > 1 or place is not self._places.candidates[0],
+            moved=self._moved,
             leave_after=self._places.hedge_after if may_leave else None,
             leave_to=self._others() if may_leave else (),
         )

@@ -232,11 +232,11 @@ class StepStarter:
         return self._next.start_local_activity(input)
 
     def _ask_for_hedge(
-        self, activity_id: str, region: str, others: Sequence[str], question: int
+        self, activity_id: str, region: str, others: Sequence[str], question: int, moved: bool
     ) -> workflow.ActivityHandle[Any]:
         asking = StartLocalActivityInput(
             activity=HEDGE_ACTIVITY,
-            args=[region, others, question],
+            args=[region, others, question, moved],
             activity_id=activity_id if question == 1 else f"{activity_id}.{question}",
             schedule_to_close_timeout=HEDGE_ANSWERED_WITHIN,
             schedule_to_start_timeout=None,
