@@ -45,9 +45,9 @@ HEDGE_FROM_MS = 100.0
 """A shorter p95 is not worth the timer (two events of history) that watches over it."""
 
 
-UNUSUAL_FACTOR = 1.5
-"""Where calls take nearly the same time, a p95 is nothing unusual: one in twenty would be dispatched a second
-time for some milliseconds. So much of the predicted time has to pass at least."""
+HEDGE_MARGIN_MS = 25.0
+"""So much beyond the predicted time, too: where all calls take nearly the same, every twentieth would else be
+dispatched a second time for some milliseconds."""
 
 
 class StepCost(BaseModel):
@@ -113,11 +113,11 @@ class Body(NamedTuple):
         return INLINE_MS + self.run_ms + self.spread_ms
 
     def hedge_after_ms(self, cost: StepCost) -> float | None:
-        """When a call at this cost takes unusually long, after its p95; None where that is unknown or short."""
+        """When a call takes unusually long: after its p95. None where that is not known, or short."""
         if self.samples < HEDGE_SAMPLES:
             return None
         p95_ms = cost.predicted_ms + self.spread_ms / SPREAD_WEIGHT
-        return max(p95_ms, UNUSUAL_FACTOR * cost.predicted_ms) if p95_ms >= HEDGE_FROM_MS else None
+        return max(p95_ms, cost.predicted_ms + HEDGE_MARGIN_MS) if p95_ms >= HEDGE_FROM_MS else None
 
     def cost(self, dispatch: Dispatch, *, network_ms: float, transfer_ms: float, price: float) -> StepCost:
         """The cost of a call, with what depends on the home. Inline calls cross no network."""

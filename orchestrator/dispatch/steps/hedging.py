@@ -23,7 +23,7 @@ EXTRA_SHARE = 0.03
 SIGHTING = 2
 """With this question, at three times its p95, a step says something about its region."""
 
-MOST_SAVED = 5.0
+MOST_SAVED = 8.0
 """So many hedges can be saved up while nothing is slow, and a process begins with them: enough to find out
 that a region is."""
 
