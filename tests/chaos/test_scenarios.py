@@ -16,7 +16,7 @@ OPTIONS = Options(runs=20, seed=1, scale=0.3, deadline=timedelta(seconds=45), ra
 
 HOLD = (
     *("healthy", "worker-killed", "region-killed", "home-killed", "cell-gone"),
-    *("partition-reset", "model-cuts", "clock-jump"),
+    *("partition-reset", "region-slow", "model-cuts", "clock-jump"),
 )
 
 

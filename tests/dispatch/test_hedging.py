@@ -9,8 +9,17 @@ import pytest
 from temporalio.client import WorkflowHandle
 
 from orchestrator import EdgeClient, EdgewardPlugin
-from orchestrator.dispatch import starting
-from orchestrator.dispatch.steps.hedging import HEDGE_ACTIVITY, MOST_SAVED, HedgeBudget, hedge_budget
+from orchestrator.dispatch import Assignment, starting
+from orchestrator.dispatch.steps.handover import InlineSteps
+from orchestrator.dispatch.steps.hedging import (
+    HEDGE_ACTIVITY,
+    MOST_SAVED,
+    SIGHTING,
+    HedgeBudget,
+    hedge_budget,
+    may_leave,
+)
+from orchestrator.fleet import RegionHealth
 from orchestrator.fleet.health import LEAST
 from orchestrator.placement import Plan, RunTime, Snapshot, StepPlan
 from orchestrator.topology import Topology
@@ -18,7 +27,7 @@ from tests.dispatch import wanderers
 from tests.dispatch.agents import Seen
 from tests.dispatch.test_place_again import assignments, topology, with_absent, workers
 from tests.dispatch.test_replay import other_topology, replayer
-from tests.dispatch.wanderers import Browsing, Crawling, application
+from tests.dispatch.wanderers import Bounded, Browsing, Crawling, application
 
 __all__ = ["topology", "workers"]
 
@@ -161,6 +170,27 @@ def test_the_budget_is_three_of_a_hundred_steps() -> None:
     assert sum(budget.take() for _ in range(100)) == MOST_SAVED
 
 
+def test_what_is_late_again_and_again_tells_of_its_region(budget: HedgeBudget) -> None:
+    health = RegionHealth()
+    for _ in range(LEAST):
+        assert not may_leave("dublin-w", ["ashburn-w"], health, question=1)
+        assert health.troubled() == {}
+        may_leave("dublin-w", ["ashburn-w"], health, question=SIGHTING)
+    assert health.troubled() == {"dublin-w": "its steps take unusually long"}
+    # now without a budget, as from a region that is dead; but not to one that is no better
+    assert may_leave("dublin-w", ["ashburn-w"], health, question=1)
+    assert not may_leave("dublin-w", [], health, question=1)
+
+
+def test_where_nothing_is_known_to_be_unusual_no_budget_is_spent(budget: HedgeBudget) -> None:
+    health = RegionHealth()
+    save(budget, 1)
+    for question in range(1, 7):
+        assert not may_leave("ashburn-w", ["dublin-w"], health, question=question, moved=True)
+    assert health.troubled() == {}
+    assert may_leave("dublin-w", ["ashburn-w"], health, question=1)
+
+
 @pytest.mark.parametrize(
     ("run_time", "wanted"),
     [
@@ -217,6 +247,28 @@ async def test_an_inline_step_that_comes_in_time_stays(
     run = await started_inline(edge)
     assert (await run.result()).region == "dublin-w"
     assert assignments(await run.fetch_history()) == []
+
+
+@pytest.mark.parametrize(("attempts", "leaves"), [(1, False), (2, True), (0, True)])
+async def test_an_inline_step_that_may_begin_once_stays(
+    edge: EdgeClient, monkeypatch: pytest.MonkeyPatch, attempts: int, leaves: bool
+) -> None:
+    told: list[Assignment] = []
+    hand_over = InlineSteps.hand_over
+
+    def noting(steps: InlineSteps, activity_id: str, assignment: Assignment) -> None:
+        told.append(assignment)
+        hand_over(steps, activity_id, assignment)
+
+    monkeypatch.setattr(InlineSteps, "hand_over", noting)
+    with starting(hedged(edge.plan(Bounded.run, origin="dublin-w"), "browse", 2)):
+        run = await edge.cell("europe").start_workflow(
+            Bounded.run, attempts, id=f"bounded-{uuid.uuid4().hex}", task_queue="dublin-w.agents"
+        )
+    assert (await run.result()).dispatch == "inline"
+    [assignment] = told
+    assert (assignment.leave_after is not None) == leaves
+    assert (assignment.leave_to == ("ashburn-w",)) == leaves
 
 
 async def test_in_a_home_that_is_set_aside_an_inline_step_is_not_begun(

@@ -114,6 +114,20 @@ class Browsing:
         return await call(browse, word)
 
 
+@agent(steps={browse: 1})
+class Bounded:
+    """Says how often its step may begin."""
+
+    @workflow.run
+    async def run(self, attempts: int) -> Seen:
+        return await workflow.execute_activity(
+            browse,
+            "word",
+            start_to_close_timeout=timedelta(seconds=60),
+            retry_policy=RetryPolicy(maximum_attempts=attempts),
+        )
+
+
 @agent(steps={deliver: 1})
 class Wanderer:
     @workflow.run
@@ -197,6 +211,7 @@ application = Application(
         Settled,
         Crawling,
         Browsing,
+        Bounded,
         Wanderer,
         European,
         Blocked,

@@ -267,7 +267,9 @@ class PlacedStep(Redispatched):
         wait = min(SLOT_WAIT * 2**self._round, LONGEST_SLOT_WAIT)
         wait += timedelta(milliseconds=place.cost.wait_ms + place.cost.network_ms)
         self._moved = self._attempt > 1 or place is not self._places.candidates[0]
-        may_leave = self._places.hedge_after is not None and place.dispatch == "inline" and bool(self._left)
+        # a step that may begin only once would fail by leaving
+        may_leave = place.dispatch == "inline" and bool(self._left) and self._places.attempts != 1
+        leave_after = self._places.hedge_after if may_leave else None
         dispatching = Dispatching(
             place,
             self._attempt,
@@ -276,8 +278,8 @@ class PlacedStep(Redispatched):
             hedge,
             choice.passed_over,
             moved=self._moved,
-            leave_after=self._places.hedge_after if may_leave else None,
-            leave_to=self._others() if may_leave else (),
+            leave_after=leave_after,
+            leave_to=() if leave_after is None else self._others(),
         )
         return self._start(dispatching)
 
