@@ -208,7 +208,7 @@ def _drawn(found: FleetReport, hint: str | None = None) -> Group:
                     line.p50_ms,
                     line.p95_ms,
                     line.cell,
-                    line.reason or "",
+                    line.reason or _avoided(line),
                 )
                 for line in found.regions
             ),
@@ -221,6 +221,13 @@ def _drawn(found: FleetReport, hint: str | None = None) -> Group:
         ),
     ]
     return Group(*parts)
+
+
+def _avoided(line: RegionReport) -> str:
+    """Of a region that is up; what is down or drains is avoided by all."""
+    if line.state != "up":
+        return ""
+    return "; ".join(f"avoided by {region}: {reason}" for region, reason in line.avoided_by.items())
 
 
 def _chosen(topology: Topology, names: list[str] | None) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict
@@ -25,6 +26,9 @@ class RegionReport(_Value):
     state: RegionState
     reason: str | None
     """Why it is down, or why its control endpoint did not answer the latest probe; None if it did."""
+
+    avoided_by: Mapping[str, str]
+    """Regions whose runs send no steps here while others can do them, and why."""
 
     cell: str
     slots: int | None
@@ -84,6 +88,7 @@ def _region(region: Region, view: View, snapshot: Snapshot) -> RegionReport:
         region=region.name,
         state=reading.state,
         reason=control.liveness.reason or _silent(region, reading.state),
+        avoided_by=view.avoided_by(region.name),
         cell=region.cell,
         slots=sum(slots) if slots else None,
         busy=sum(queue.busy for queue in queues) if slots else None,

@@ -75,3 +75,6 @@ class WorkerStatus(_Value):
 
     all_steps: Quantiles | None = None
     """Of all of them together; None before the first, and from a worker that does not say."""
+
+    away: Mapping[str, str] = Field(default_factory=dict[str, str])
+    """Regions to which its runs send no steps while others can do them, and why."""

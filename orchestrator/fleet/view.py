@@ -67,6 +67,16 @@ class View:
             for cell in self.topology.cells
         }
 
+    def avoided_by(self, region: str) -> dict[str, str]:
+        """Whose runs send no steps to a region while others can do them, and why."""
+        return {
+            name: control.status.away[region]
+            for name, control in self.readings.controls.items()
+            if control.status is not None
+            and region in control.status.away
+            and self._is_fresh(control.liveness.answered_at)
+        }
+
     # -- states -------------------------------------------------------------------------------
 
     def _state(self, region: Region) -> RegionState:

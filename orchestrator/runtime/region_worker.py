@@ -241,6 +241,7 @@ class RegionWorker:
             run_times=tuple(StepTime.of(step, time) for (step, _), time in times.items()),
             all_steps=overall
             and Quantiles(p50_ms=overall.p50_ms, p95_ms=overall.p95_ms, samples=overall.samples),
+            away=self.away(),
         )
 
     def _is_drained(self) -> bool:

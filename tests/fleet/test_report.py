@@ -77,6 +77,22 @@ def test_what_is_down_says_why() -> None:
     assert (cell.state, cell.reason, cell.rtt_ms) == ("down", "no answer within 2 s", None)
 
 
+def test_a_region_that_others_avoid_says_who_and_why() -> None:
+    avoiding = STATUS.model_copy(update={"region": "east", "away": {"west": "its steps take unusually long"}})
+    readings = Readings(
+        controls={
+            "east": ControlEndpointReading().answered(NOON, avoiding, 9.0),
+            "south": ControlEndpointReading().answered(NOON - 60 * SECOND, avoiding, 9.0),
+            "west": ControlEndpointReading().answered(NOON, STATUS, 9.0),
+        }
+    )
+    lines = {line.region: line for line in report(view(readings)).regions}
+    assert lines["west"].state == "up"
+    # what was said a minute ago says nothing now
+    assert lines["west"].avoided_by == {"east": "its steps take unusually long"}
+    assert lines["east"].avoided_by == {}
+
+
 def test_nothing_read_is_nothing_known() -> None:
     found = report(view(Readings()))
     assert {line.state for line in (*found.regions, *found.cells)} == {"unknown"}
