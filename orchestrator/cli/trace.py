@@ -23,7 +23,6 @@ from orchestrator.cli.options import (
     topology_of,
 )
 from orchestrator.cli.output import data, note, table
-from orchestrator.dispatch import EarlierPlace
 from orchestrator.errors import ConfigurationError, RunNotFoundError
 from orchestrator.placement import Candidate
 from orchestrator.topology import Cell, Topology
@@ -135,8 +134,8 @@ def _draw(run: RunTrace) -> None:
     if run.orchestration_ms is not None:
         print(f"orchestration on the critical path: {run.orchestration_ms:,.0f} of {run.wall_ms:,.0f} ms")
     for step in run.all_steps():
-        for line in _way(step):
-            print(line)
+        for why in step.why_moved:
+            print(f"{step.step} {why}")
     for waiting in run.waits_for:
         print(f"waits for {waiting}")
     if run.slowest is not None:
@@ -282,18 +281,6 @@ def _regret_text(regret: float | None) -> str:
     if regret is None:
         return " · there was no other place"
     return f" · regret {regret:+,.0f} ms against the best other place as predicted"
-
-
-def _way(step: StepTrace) -> Iterator[str]:
-    """Why a step is not where its plan has it first."""
-    if step.earlier:
-        yield f"{step.step} came to {step.place} after {'; '.join(map(_earlier, step.earlier))}"
-    if step.passed_over:
-        yield f"{step.step} went to {step.place} instead of {'; '.join(map(_earlier, step.passed_over))}"
-
-
-def _earlier(earlier: EarlierPlace) -> str:
-    return f"{earlier.place} ({earlier.reason})"
 
 
 def _slowest(found: Slowest) -> str:

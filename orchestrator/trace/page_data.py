@@ -56,6 +56,7 @@ def page_of(run: RunTrace, topology: Topology) -> Page:
                 calls=tuple(map(_call, step.calls)),
                 calls_left_out=step.calls_left_out,
                 error=step.error,
+                why_moved=step.why_moved,
                 is_critical=id(step) in critical,
                 receipt=receipts.number(agent, planned) if planned else None,
                 regret_ms=regret_ms(planned, step) if planned else None,

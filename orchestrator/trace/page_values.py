@@ -136,6 +136,9 @@ class StepEntry(_Value):
     calls: tuple[Call, ...]
     calls_left_out: int
     error: str | None
+    why_moved: tuple[str, ...]
+    """Why it is not where its plan has it first; empty if it is."""
+
     is_critical: bool
     receipt: int | None
     """Index of its receipt; None where the run has no plan of it."""

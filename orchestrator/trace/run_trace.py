@@ -55,6 +55,16 @@ class StepTrace(BaseModel):
         """From the call in the agent's code to the turn that has the result; None while it goes on."""
         return None if self.ended_at is None else _ms(self.ended_at - self.began_at)
 
+    @property
+    def why_moved(self) -> tuple[str, ...]:
+        """Why it is not where its plan has it first, for people; empty if it is."""
+        found: list[str] = []
+        if self.earlier:
+            found.append(f"came to {self.place} after {_places(self.earlier)}")
+        if self.passed_over:
+            found.append(f"went to {self.place} instead of {_places(self.passed_over)}")
+        return tuple(found)
+
 
 class Slowest(BaseModel):
     """The one part of a run that took longest, among those on its critical path."""
@@ -221,6 +231,10 @@ class RunTrace(BaseModel):
                         took_ms=took_ms,
                         of_ms=of_ms,
                     )
+
+
+def _places(places: tuple[EarlierPlace, ...]) -> str:
+    return "; ".join(f"{one.place} ({one.reason})" for one in places)
 
 
 def _ms(duration: timedelta) -> float:

@@ -15,6 +15,7 @@ from temporalio.client import Client, WorkflowFailureError
 
 from orchestrator import EdgeClient
 from orchestrator.cli.files import check_writable, write_text
+from orchestrator.dispatch import EarlierPlace
 from orchestrator.errors import ConfigurationError
 from orchestrator.geography import Coordinates
 from orchestrator.timing import CallTiming
@@ -142,6 +143,23 @@ async def test_a_click_on_a_step_shows_its_receipt(
         parts = await found.text("#receipt .parts")
         assert "execution" in parts
         assert "queue wait" in parts
+
+
+async def test_a_step_that_is_not_where_its_plan_has_it_says_why(
+    world: EdgeClient, tour: RunTrace, browser: Browser, tmp_path: Path
+) -> None:
+    aside = EarlierPlace(place="singapore", reason="the region is set aside: <b>its worker fell silent</b>")
+    steps = tuple(
+        step.model_copy(update={"passed_over": (aside,)}) if step.step == "look_up" else step
+        for step in tour.steps
+    )
+    run = tour.model_copy(update={"steps": steps})
+    async with opened(browser, written(run, world.topology, tmp_path)) as found:
+        await found.page.locator(of_step("step", "look_up in ashburn")).first.click()
+        assert (
+            await found.text("#receipt .remark")
+            == f"It went to ashburn instead of singapore ({aside.reason})."
+        )
 
 
 async def test_the_list_of_steps_is_used_with_the_keyboard(

@@ -164,6 +164,7 @@
       make("p", { class: "what" }, step.name),
       make("p", { class: "where" }, where),
       step.error && make("p", { class: "remark bad" }, step.error),
+      step.why_moved.map((why) => make("p", { class: "remark" }, `It ${why}.`)),
       verdict(step, receipt),
       step.parts && make("h3", {}, "What it really cost"),
       step.parts && stack(step.parts, PARTS, scale, "inside"),
