@@ -7,8 +7,8 @@ half-open trial). If that succeeds the region gets a growing share of its steps 
 seconds; if not, it is set aside for twice as long. So one bad answer moves no traffic for long, and
 a region that wavers is asked less and less.
 
-Nothing here takes a place away from a plan: it only orders places, so a step whose only place is
-in trouble still goes there.
+Nothing here takes a place away from a plan: it only orders places, and keeps an inline step from
+beginning where another place is better. A step whose only place is in trouble still goes there.
 """
 
 from __future__ import annotations
