@@ -6,7 +6,7 @@ import logging
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any
@@ -26,6 +26,9 @@ from bench.chaos.scenarios import Options, Scenario
 
 FAULT_COMES_AT = 0.2
 """Which part of the runs has started by then."""
+
+RUSH, RUSH_ACCEPTED_WITHIN = 0.08, timedelta(seconds=10)
+"""Which part of them starts at once in a rush, and how long the fault waits for it to be accepted."""
 
 WARM_UP_RUNS, CALIBRATION_RUNS, CALIBRATION_AT_ONCE = 24, 60, 12
 
@@ -118,7 +121,9 @@ async def conduct(
 ) -> Outcome:
     """Runs one scenario on a whole fleet; leaves it whole again, unless runs are left over."""
     orders = fresh_orders(options.runs)
-    load = Load(fleet.client, Errand, orders, per_s=rate_per_s, deadline=options.deadline)
+    before = max(1, round(options.runs * FAULT_COMES_AT))
+    rush = range(before, before + round(options.runs * RUSH)) if scenario.rush else range(0)
+    load = Load(fleet.client, Errand, orders, per_s=rate_per_s, deadline=options.deadline, rush=rush)
     fault = scenario.fault(options)
     if isinstance(fault, Schedule):
         for timed in fault.faults:
@@ -126,7 +131,11 @@ async def conduct(
     with progress(load, options.runs):
         driving = asyncio.create_task(load.drive())
         try:
-            await load.until_submitted(max(1, round(options.runs * FAULT_COMES_AT)))
+            await load.until_submitted(before + len(rush))
+            if rush:
+                with suppress(TimeoutError):
+                    # not all: some may be refused, and the first ones must not be over
+                    await load.until_accepted(before + len(rush) * 3 // 4, RUSH_ACCEPTED_WITHIN)
             struck_s = time.monotonic()
             await fault.inflict(fleet)
             healed_s: float | None = None

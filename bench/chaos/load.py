@@ -76,6 +76,7 @@ class Load:
         deadline: How long a user waits from the start on; then the run counts as lost.
         retries: Whether a user whose run was refused tries again.
         users: Where they are and where their data may be, in turn.
+        rush: Runs, by their number from 0, that all start with the first of them.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class Load:
         deadline: timedelta,
         retries: bool = True,
         users: Sequence[tuple[str, str | None]] = USERS,
+        rush: range = range(0),
     ) -> None:
         self.runs: list[RunRecord] = []
         self.agent = agent
@@ -97,6 +99,7 @@ class Load:
         self._deadline = deadline
         self._retries = retries
         self._users = users
+        self._rush = rush
         self._moved = asyncio.Condition()
 
     async def drive(self) -> None:
@@ -104,7 +107,8 @@ class Load:
         began = time.monotonic()
         async with asyncio.TaskGroup() as group:
             for number, order in enumerate(self._orders):
-                await asyncio.sleep(began + number / self._per_s - time.monotonic())
+                passed = min(max(number - self._rush.start, 0), len(self._rush))
+                await asyncio.sleep(began + (number - passed) / self._per_s - time.monotonic())
                 origin, residency = self._users[order % len(self._users)]
                 record = RunRecord(order, origin, residency, submitted_s=time.monotonic())
                 self.runs.append(record)
@@ -116,6 +120,11 @@ class Load:
         """Wait until so many runs have been started."""
         async with self._moved:
             await self._moved.wait_for(lambda: len(self.runs) >= count)
+
+    async def until_accepted(self, count: int, within: timedelta) -> None:
+        """Wait until so many runs have been accepted, and not longer than this."""
+        async with asyncio.timeout(within.total_seconds()), self._moved:
+            await self._moved.wait_for(lambda: sum(run.accepted_s is not None for run in self.runs) >= count)
 
     @property
     def ended(self) -> int:
@@ -145,6 +154,8 @@ class Load:
                     )
                     planned(record, run.plan)
                     record.accepted_s = time.monotonic()
+                    async with self._moved:
+                        self._moved.notify_all()
                     return run
             except WorkflowAlreadyStartedError:
                 # an earlier try, whose response was lost, had been accepted

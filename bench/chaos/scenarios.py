@@ -65,6 +65,10 @@ class Scenario:
     """Whether the region that is hit goes on working."""
 
     shape: Shape = PLAIN
+    rush: bool = False
+    """Whether many runs start at once right before the fault: those of a steady rate are too short for more
+    than a few to be under way."""
+
     hedged: bool = False
     """Whether the p99 of the runs, and what hedging costs, have goals."""
 
@@ -104,6 +108,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         "SIGKILL of a cell's server, and a start from its file",
         lambda options: KillCell(CENTRAL),
         recovery=Recovery.RUN,
+        rush=True,
     ),
     Scenario(
         "cell-gone",
@@ -111,6 +116,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         lambda options: KillCell(CENTRAL),
         lasts=None,
         recovery=Recovery.RUN,
+        rush=True,
     ),
     *(
         Scenario(
@@ -166,6 +172,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         lambda options: FullDisk(CENTRAL),
         recovery=Recovery.RUN,
         shape=Shape(small_disk=CENTRAL),
+        rush=True,
     ),
     Scenario(
         "rolling-restart",
