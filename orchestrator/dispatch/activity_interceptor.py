@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from functools import partial
@@ -70,10 +70,7 @@ class StepInbound(ActivityInboundInterceptor):
         step = self._context(assignment, info)
         try:
             with running(step), self._backends():
-                if info.is_local:
-                    result = await self._execute_inline(input, info, assignment)
-                else:
-                    result = await self._execute_queued(input, info, assignment)
+                result = await self._body(input, info, assignment)
                 result = checked(
                     [result],
                     activity.payload_converter(),
@@ -154,20 +151,24 @@ class StepInbound(ActivityInboundInterceptor):
         """What the step's body finds in this region; nothing in a worker that belongs to none."""
         return nullcontext() if self._site is None else using(self._site.backends)
 
-    async def _execute_inline(
+    def _body(
         self, input: ExecuteActivityInput, info: activity.Info, assignment: Assignment | None
+    ) -> Awaitable[Any]:
+        if not info.is_local:
+            return self._execute_queued(input, info, assignment)
+        if assignment is None or assignment.leave_after is None:
+            return super().execute_activity(input)
+        return self._execute_unless_slow(input, assignment, assignment.leave_after)
+
+    async def _execute_unless_slow(
+        self, input: ExecuteActivityInput, assignment: Assignment, after: timedelta
     ) -> Any:
-        """The body of an inline step, which leaves if its home is slow and it has another place."""
-        if self._site is None or assignment is None or assignment.leave_after is None:
+        """The body of an inline step that leaves if its home is slow."""
+        if self._site is None:
             return await super().execute_activity(input)
-        predicted = timedelta(milliseconds=assignment.predicted_ms or 0.0)
-        async with leaving_if_slow(
-            info.activity_type,
-            self._site,
-            after=assignment.leave_after,
-            others=assignment.leave_to,
-            predicted=predicted,
-        ):
+        step, predicted = activity.info().activity_type, timedelta(milliseconds=assignment.predicted_ms or 0)
+        others = assignment.leave_to
+        async with leaving_if_slow(step, self._site, after=after, others=others, predicted=predicted):
             return await super().execute_activity(input)
 
     async def _execute_queued(
