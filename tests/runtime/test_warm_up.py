@@ -45,7 +45,8 @@ async def warmed(*offers: Offer, within: timedelta = timedelta(seconds=10)) -> d
     with capture_logs() as logs:
         async with Backends(region(*offers)) as backends:
             await warm_backends(backends, within=within)
-    return {line["offer"]: line["event"] for line in logs}
+    # loops of other tests may log meanwhile
+    return {line["offer"]: line["event"] for line in logs if "offer" in line}
 
 
 async def test_a_model_is_asked_for_one_token(double: doubles.Double) -> None:
@@ -107,7 +108,8 @@ async def test_workflow_tasks_run_in_and_out_of_the_sandbox() -> None:
     topology = three_regions("127.0.0.1:1", "127.0.0.1:2", {})
     with capture_logs() as logs:
         await warm_workflows(EdgewardPlugin(topology), Runtime.default())
-    assert [line["event"] for line in logs] == ["workflows.warm"]
+    told = [line["event"] for line in logs if line["event"].startswith("workflows.")]
+    assert told == ["workflows.warm"]
 
 
 class Parcel(BaseModel):
