@@ -113,8 +113,7 @@ class Load:
                 record = RunRecord(order, origin, residency, submitted_s=time.monotonic())
                 self.runs.append(record)
                 group.create_task(self._run(record))
-                async with self._moved:
-                    self._moved.notify_all()
+                await self._tell()
 
     async def until_submitted(self, count: int) -> None:
         """Wait until so many runs have been started."""
@@ -125,6 +124,11 @@ class Load:
         """Wait until so many runs have been accepted, and not longer than this."""
         async with asyncio.timeout(within.total_seconds()), self._moved:
             await self._moved.wait_for(lambda: sum(run.accepted_s is not None for run in self.runs) >= count)
+
+    async def _tell(self) -> None:
+        """Whoever waits looks again."""
+        async with self._moved:
+            self._moved.notify_all()
 
     @property
     def ended(self) -> int:
@@ -154,8 +158,7 @@ class Load:
                     )
                     planned(record, run.plan)
                     record.accepted_s = time.monotonic()
-                    async with self._moved:
-                        self._moved.notify_all()
+                    await self._tell()
                     return run
             except WorkflowAlreadyStartedError:
                 # an earlier try, whose response was lost, had been accepted

@@ -257,8 +257,8 @@ def _explain(run: RunTrace, name: str, output: Output) -> None:
     for region, exclusion in planned.excluded.items():
         print(f"excluded   {region}: {exclusion.rule} – {exclusion.reason}")
     for step in calls:
-        for passed in step.passed_over:
-            print(f"passed     {passed.place}: {passed.reason}")
+        for why in step.why_moved:
+            print(f"moved      {why}")
         print(f"took       {_text(step.wall_ms)} in {step.place}{_regret_text(regret_ms(planned, step))}")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -156,19 +156,21 @@ class StepInbound(ActivityInboundInterceptor):
     ) -> Awaitable[Any]:
         if not info.is_local:
             return self._execute_queued(input, info, assignment)
-        if assignment is None or assignment.leave_after is None:
+        if self._site is None or assignment is None or assignment.leave_after is None:
             return super().execute_activity(input)
-        return self._execute_unless_slow(input, assignment, assignment.leave_after)
+        leaving = leaving_if_slow(
+            info.activity_type,
+            self._site,
+            after=assignment.leave_after,
+            others=assignment.leave_to,
+            predicted=timedelta(milliseconds=assignment.predicted_ms or 0),
+        )
+        return self._execute_inside(leaving, input)
 
-    async def _execute_unless_slow(
-        self, input: ExecuteActivityInput, assignment: Assignment, after: timedelta
+    async def _execute_inside(
+        self, block: AbstractAsyncContextManager[None], input: ExecuteActivityInput
     ) -> Any:
-        """The body of an inline step that leaves if its home is slow."""
-        if self._site is None:
-            return await super().execute_activity(input)
-        step, predicted = activity.info().activity_type, timedelta(milliseconds=assignment.predicted_ms or 0)
-        others = assignment.leave_to
-        async with leaving_if_slow(step, self._site, after=after, others=others, predicted=predicted):
+        async with block:
             return await super().execute_activity(input)
 
     async def _execute_queued(

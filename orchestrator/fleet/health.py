@@ -247,8 +247,8 @@ class RegionHealth:
         record = self._records.get(region)
         if record is None:
             return _Standing.GOOD
-        if record.aside_until is not None:
-            return _Standing.ASIDE if self._is_aside(record, now) else _Standing.GOOD
+        if self._is_aside(record, now):
+            return _Standing.ASIDE
         if record.back_since is not None:
             share = (now - record.back_since) / SLOW_START.total_seconds()
             return _Standing.GOOD if share >= 1 or self._chance() < max(share, 0.1) else _Standing.ASIDE

@@ -1,15 +1,14 @@
 """A step that takes unusually long gets a second dispatch in another place, within a budget."""
 
 import asyncio
-import uuid
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
 from temporalio.client import WorkflowHandle
 
-from orchestrator import EdgeClient, EdgewardPlugin
-from orchestrator.dispatch import Assignment, starting
+from orchestrator import EdgeClient
+from orchestrator.dispatch import Assignment
 from orchestrator.dispatch.steps.handover import InlineSteps
 from orchestrator.dispatch.steps.hedging import (
     HEDGE_ACTIVITY,
@@ -25,8 +24,14 @@ from orchestrator.placement import Plan, RunTime, Snapshot, StepPlan
 from orchestrator.topology import Topology
 from tests.dispatch import wanderers
 from tests.dispatch.agents import Seen
-from tests.dispatch.test_place_again import assignments, topology, with_absent, workers
-from tests.dispatch.test_replay import other_topology, replayer
+from tests.dispatch.test_place_again import (
+    assignments,
+    replays,
+    started_with,
+    topology,
+    with_absent,
+    workers,
+)
 from tests.dispatch.wanderers import Bounded, Browsing, Crawling, application
 
 __all__ = ["topology", "workers"]
@@ -67,31 +72,20 @@ def hedged(plan: Plan, step: str, questions: int) -> Plan:
     return plan.model_copy(update={"root": root})
 
 
-async def started(edge: EdgeClient, questions: int = 2) -> WorkflowHandle[Crawling, Seen]:
+async def started(edge: EdgeClient, questions: int = 2) -> WorkflowHandle[Any, Seen]:
     plan = hedged(edge.plan(Crawling.run, origin="frankfurt-w"), "crawl", questions)
     assert [place.region for place in plan.root.steps["crawl"].candidates] == PLACES
-    with starting(plan):
-        return await edge.cell("europe").start_workflow(
-            Crawling.run, "word", id=f"crawling-{uuid.uuid4().hex}", task_queue="frankfurt-w.agents"
-        )
+    return await started_with(edge, plan, Crawling.run, "word")
 
 
-async def started_inline(edge: EdgeClient) -> WorkflowHandle[Browsing, Seen]:
+async def started_inline(edge: EdgeClient) -> WorkflowHandle[Any, Seen]:
     plan = hedged(edge.plan(Browsing.run, origin="dublin-w"), "browse", 2)
     candidates = plan.root.steps["browse"].candidates
     assert [(place.region, place.dispatch) for place in candidates] == [
         ("dublin-w", "inline"),
         ("ashburn-w", "queue"),
     ]
-    with starting(plan):
-        return await edge.cell("europe").start_workflow(
-            Browsing.run, "word", id=f"browsing-{uuid.uuid4().hex}", task_queue="dublin-w.agents"
-        )
-
-
-async def replays(run: WorkflowHandle[Any, Seen], agent: type) -> None:
-    plugin = EdgewardPlugin(other_topology(), application=application)
-    await replayer(plugin, agent).replay_workflow(await run.fetch_history())
+    return await started_with(edge, plan, Browsing.run, "word")
 
 
 def save(budget: HedgeBudget, hedges: int) -> None:
@@ -261,10 +255,8 @@ async def test_an_inline_step_that_may_begin_once_stays(
         hand_over(steps, activity_id, assignment)
 
     monkeypatch.setattr(InlineSteps, "hand_over", noting)
-    with starting(hedged(edge.plan(Bounded.run, origin="dublin-w"), "browse", 2)):
-        run = await edge.cell("europe").start_workflow(
-            Bounded.run, attempts, id=f"bounded-{uuid.uuid4().hex}", task_queue="dublin-w.agents"
-        )
+    plan = hedged(edge.plan(Bounded.run, origin="dublin-w"), "browse", 2)
+    run = await started_with(edge, plan, Bounded.run, attempts)
     assert (await run.result()).dispatch == "inline"
     [assignment] = told
     assert (assignment.leave_after is not None) == leaves

@@ -2,17 +2,19 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any, TypeVar
 
 import pytest
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import PollActivityTaskQueueRequest
-from temporalio.client import Client, WorkflowFailureError, WorkflowHistory
+from temporalio.client import Client, WorkflowFailureError, WorkflowHandle, WorkflowHistory
 
 from orchestrator import EdgeClient, EdgewardPlugin
-from orchestrator.client import EdgeRun
 from orchestrator.dispatch import Assignment, assignment_of, starting
 from orchestrator.geography import Coordinates
+from orchestrator.placement import Plan
+from orchestrator.queues import agents_queue
 from orchestrator.runtime import RegionWorker
 from orchestrator.topology import Link, Offer, Region, Topology
 from orchestrator.trace import read_run
@@ -30,6 +32,8 @@ from tests.dispatch.wanderers import (
     Wanderer,
     application,
 )
+
+ResultT = TypeVar("ResultT")
 
 
 @pytest.fixture(scope="module")
@@ -108,9 +112,22 @@ async def taken(client: Client, queue: str) -> None:
     )
 
 
-async def replays(edge: EdgeClient, run: EdgeRun[object], agent: type) -> None:
+async def started_with(
+    edge: EdgeClient, plan: Plan, agent: Callable[..., Awaitable[ResultT]], argument: object
+) -> WorkflowHandle[Any, ResultT]:
+    """A run of this plan, in its home."""
+    with starting(plan):
+        return await edge.cell(plan.cell).start_workflow(
+            agent,
+            argument,
+            id=f"{plan.root.agent}-{uuid.uuid4().hex}",
+            task_queue=agents_queue(plan.home),
+        )
+
+
+async def replays(run: WorkflowHandle[Any, Any], agent: type) -> None:
     plugin = EdgewardPlugin(other_topology(), application=application)
-    await replayer(plugin, agent).replay_workflow(await history_of(edge, run.id))
+    await replayer(plugin, agent).replay_workflow(await run.fetch_history())
 
 
 async def test_a_step_that_nobody_takes_goes_to_the_next_place(topology: Topology, workers: None) -> None:
@@ -140,7 +157,7 @@ async def test_a_step_that_nobody_takes_goes_to_the_next_place(topology: Topolog
         assert trace.steps[0].error == "Timeout: activity ScheduleToStart timeout"
         assert trace.steps[0].parts is not None
         assert trace.steps[0].parts.queue_wait_ms >= 1500
-        await replays(edge, run, Settled)
+        await replays(run.handle, Settled)
 
 
 async def test_a_step_that_comes_home_because_its_region_is_set_aside_is_queued(edge: EdgeClient) -> None:
@@ -151,15 +168,11 @@ async def test_a_step_that_comes_home_because_its_region_is_set_aside_is_queued(
     absent = queued.model_copy(update={"region": "bingen"})
     turned = step.model_copy(update={"candidates": (absent, inline), "hedge_after_ms": 60_000})
     root = plan.root.model_copy(update={"steps": {"deliver": turned}})
-    with starting(plan.model_copy(update={"root": root})):
-        run = await edge.cell("europe").start_workflow(
-            Wanderer.run, "hello", id=f"turned-{uuid.uuid4().hex}", task_queue="dublin-w.agents"
-        )
+    run = await started_with(edge, plan.model_copy(update={"root": root}), Wanderer.run, "hello")
     first, second = await run.result()
     # where a step runs is live, so a replay could not tell that it was inline
     assert [(one.region, one.dispatch) for one in (first, second)] == [("dublin-w", "queue")] * 2
-    plugin = EdgewardPlugin(other_topology(), application=application)
-    await replayer(plugin, Wanderer).replay_workflow(await run.fetch_history())
+    await replays(run, Wanderer)
 
 
 async def test_a_step_whose_worker_falls_silent_goes_to_the_next_place(
@@ -175,7 +188,7 @@ async def test_a_step_whose_worker_falls_silent_goes_to_the_next_place(
         assert first.region == "dublin-w"
         told = assignments(await history_of(edge, run.id))
         assert told[1].earlier[0].reason == "its worker fell silent"
-        await replays(edge, run, Settled)
+        await replays(run.handle, Settled)
 
 
 async def test_a_step_whose_endpoint_refuses_goes_to_the_next_place(
@@ -188,7 +201,7 @@ async def test_a_step_whose_endpoint_refuses_goes_to_the_next_place(
     assert second.region == "ashburn-w"
     assert wanderers.tried[first.key] == ["dublin-w", "ashburn-w"]
     assert assignments(await history_of(edge, run.id))[0].earlier[0].reason == "BackendUnreachableError"
-    await replays(edge, run, Wanderer)
+    await replays(run.handle, Wanderer)
 
 
 @pytest.mark.parametrize("agent", [European, Blocked])
@@ -213,7 +226,7 @@ async def test_a_run_waits_for_a_place_to_come_back(edge: EdgeClient, broken: se
     first, _ = await run.result()
     assert first.key == key
     assert {"dublin-w", "ashburn-w"} <= set(wanderers.tried[key])
-    await replays(edge, run, Wanderer)
+    await replays(run.handle, Wanderer)
 
 
 async def test_a_run_fails_without_a_place_where_its_agent_says_so(
@@ -271,4 +284,4 @@ async def test_a_cancelled_step_ends_wherever_it_is(topology: Topology, edge: Ed
         await run.handle.signal(Cancelling.cancel_it)
     ended = await run.result()
     assert ended in ("ActivityError", "CancelledError")
-    await replays(edge, run, Cancelling)
+    await replays(run.handle, Cancelling)

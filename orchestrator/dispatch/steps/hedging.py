@@ -23,6 +23,9 @@ EXTRA_SHARE = 0.03
 SIGHTING = 2
 """With this question, at three times its p95, a step says something about its region."""
 
+LATE = "its steps take unusually long"
+"""What it says."""
+
 MOST_SAVED = 8.0
 """So many hedges can be saved up while nothing is slow, and a process begins with them: enough to find out
 that a region is."""
@@ -71,7 +74,7 @@ def may_leave(
     if moved:
         return health.is_set_aside(region, others)
     if question == SIGHTING:
-        health.failed(region, "its steps take unusually long", surely=False)
+        health.failed(region, LATE, surely=False)
     return health.is_set_aside(region, others) or hedge_budget.take()
 
 

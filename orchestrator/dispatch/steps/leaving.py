@@ -19,7 +19,7 @@ from temporalio.exceptions import ApplicationError
 
 from orchestrator.dispatch.failures import SET_ASIDE, TAKES_LONG
 from orchestrator.dispatch.site import Site
-from orchestrator.dispatch.steps.hedging import SIGHTING, may_leave
+from orchestrator.dispatch.steps.hedging import LATE, SIGHTING, may_leave
 from orchestrator.errors import Recovery
 
 log = structlog.get_logger(__name__)
@@ -57,7 +57,7 @@ async def leaving_if_slow(
         if not limit.expired():
             raise  # the step's own
         if patience.asked < SIGHTING:
-            health.failed(region, "its steps take unusually long", surely=False)
+            health.failed(region, LATE, surely=False)
         _leave(step, region, TAKES_LONG, "was given up in {}: it took unusually long")
     health.succeeded(region, timedelta(seconds=time.monotonic() - began_s), predicted)
 
