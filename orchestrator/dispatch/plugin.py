@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -203,7 +204,6 @@ class _TracingInterceptor(temporalio.worker.Interceptor):
     def __init__(self, tracing: Tracing, region: str | None) -> None:
         self._tracing = tracing
         self._region = region
-        self._inbound = TracingInbound.telling(tracing)
 
     def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:
         return TracingActivityInbound(next, self._tracing, self._region)
@@ -211,7 +211,11 @@ class _TracingInterceptor(temporalio.worker.Interceptor):
     def workflow_interceptor_class(
         self, input: WorkflowInterceptorClassInput
     ) -> type[WorkflowInboundInterceptor] | None:
-        return self._inbound
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            loop = None
+        return TracingInbound.telling(self._tracing, loop)
 
 
 class _ClientInterceptor(temporalio.client.Interceptor):

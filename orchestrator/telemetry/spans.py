@@ -13,6 +13,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b
 from typing import cast
 
@@ -43,6 +44,9 @@ _SAMPLED, _UNSAMPLED = TraceFlags(TraceFlags.SAMPLED), TraceFlags(TraceFlags.DEF
 
 NOWHERE = Context()
 """No span at all; not whatever happens to be the current one."""
+
+MOST_READ = 1024
+"""So many contexts that were read are kept: each step of a run brings the same one."""
 
 MOST_EMITTED = 65_536
 """So many ids of spans are kept that were emitted here, so that none is emitted twice."""
@@ -203,6 +207,7 @@ def written(context: Context) -> bytes:
     return json.dumps(carrier).encode()
 
 
+@lru_cache(maxsize=MOST_READ)
 def read(data: bytes) -> Context:
     """The context that ``written`` wrote, or another SDK; without a span if it cannot be read."""
     try:

@@ -215,7 +215,7 @@ class StepStarter:
             return start(input, assignment)
 
         def start_again(again: InputT, before: int) -> workflow.ActivityHandle[Any]:
-            return start(again, assignment.model_copy(update={"retries": before}) if before else assignment)
+            return start(again, dataclasses.replace(assignment, retries=before) if before else assignment)
 
         return self._bounds.counted(input, assignment.tokens, price, start_again)
 

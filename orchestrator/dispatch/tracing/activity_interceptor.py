@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -65,6 +67,9 @@ class TracingActivityInbound(ActivityInboundInterceptor):
 class Attempt:
     """One attempt of a step while it runs.
 
+    What its body does not need is told a moment later: nothing waits for it then, where the body waits for
+    something or the step has ended (bench ``telemetry``).
+
     Args:
         tracing: What listens in this process.
         input: Of the activity.
@@ -95,12 +100,14 @@ class Attempt:
 
     def end(self, error: BaseException | None) -> None:
         """It has ended, well or not."""
-        took_s = time.monotonic() - self._began
+        _soon(self._tell_end, time.monotonic() - self._began, time.time_ns(), error)
+
+    def _tell_end(self, took_s: float, ended_ns: int, error: BaseException | None) -> None:
         kind = None if error is None else error_type(error)
         if self.span.is_recording():
             if error is not None and kind is not None:
                 mark_failed(self.span, error, kind)
-            self.span.end()
+            self.span.end(ended_ns)
         if self._measures:
             self._record(took_s, kind)
 
@@ -129,13 +136,7 @@ class Attempt:
         scheduled_ns, started_ns = map(nanoseconds, (info.current_attempt_scheduled_time, info.started_time))
         wait_ms = max(0.0, (started_ns - scheduled_ns) / 1e6)
         attributes[names.QUEUE_WAIT_MS] = round(wait_ms, 3)
-        waited = writer.start(
-            f"{names.QUEUE_WAIT_SPAN} {info.activity_type}",
-            step,
-            dict(attributes),
-            start_ns=min(scheduled_ns, started_ns),
-        )
-        waited.end(started_ns)
+        _soon(_tell_wait, writer, info.activity_type, step, dict(attributes), scheduled_ns, started_ns)
         attributes[names.DELIVERY_MS] = round(self._delivery_s * 1000, 3)
         if self._skew_s:
             attributes[names.CLOCK_SKEW_MS] = round(self._skew_s * 1000, 3)
@@ -180,6 +181,23 @@ class Attempt:
         waited_s = _seconds(self._info.current_attempt_scheduled_time, self._info.started_time)
         record_part(names.QUEUE_WAIT_PART, waited_s, attributes)
         record_part(names.DELIVERY_PART, self._delivery_s, attributes)
+
+
+def _soon(tell: Callable[..., None], *told: object) -> None:
+    """In the context of now, when the event loop comes to it."""
+    asyncio.get_running_loop().call_soon(tell, *told)
+
+
+def _tell_wait(
+    writer: SpanWriter,
+    step: str,
+    context: Context,
+    attributes: dict[str, AttributeValue],
+    scheduled_ns: int,
+    started_ns: int,
+) -> None:
+    name = f"{names.QUEUE_WAIT_SPAN} {step}"
+    writer.start(name, context, attributes, start_ns=min(scheduled_ns, started_ns)).end(started_ns)
 
 
 def _assignment(input: ExecuteActivityInput, info: activity.Info) -> Assignment | None:

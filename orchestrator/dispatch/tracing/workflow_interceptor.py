@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
-from collections.abc import Mapping
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, partial
 from typing import Any, ClassVar, NoReturn
@@ -53,13 +53,28 @@ from orchestrator.temporal_seams import activity_id_of
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-class TracedRun:
-    """One run: where it stands in its trace, and what is said of it and its steps."""
+LATER = timedelta(milliseconds=5)
+"""When a step's end is told: after the workflow task that it caused, for which the run waits (bench
+``telemetry``)."""
 
-    def __init__(self, tracing: Tracing, info: workflow.Info) -> None:
+
+class TracedRun:
+    """One run: where it stands in its trace, and what is said of it and its steps.
+
+    Args:
+        tracing: What listens in this process.
+        info: Of the workflow.
+        loop: Of the worker, where the ends of steps are told ``LATER``; without one they are told at once.
+    """
+
+    def __init__(
+        self, tracing: Tracing, info: workflow.Info, loop: asyncio.AbstractEventLoop | None = None
+    ) -> None:
         self._writer = tracing.writer
         self._measures = tracing.measures
         self._info = info
+        self._loop = loop
+        self._untold: deque[Callable[[], None]] = deque()
         self._placed: dict[str, Mapping[str, AttributeValue]] = {}
         operation = names.INVOKE_WORKFLOW if info.parent is None else names.INVOKE_AGENT
         self._name = f"{operation} {info.workflow_type}"
@@ -109,10 +124,29 @@ class TracedRun:
         """A queued step has ended, or the run leaves this process."""
         if workflow.unsafe.is_replaying():
             return
-        assignment = assignment_of(headers)
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
-        kind = None if error is None else error_type(error)
         ended_ns = max(began_ns, time.time_ns())
+        self._untold.append(partial(self._tell_step, step, activity_id, headers, began_ns, ended_ns, error))
+        if self._loop is None or self._loop.is_closed():
+            self._tell_steps()
+        else:
+            self._loop.call_soon_threadsafe(self._loop.call_later, LATER.total_seconds(), self._tell_steps)
+
+    def _tell_steps(self) -> None:
+        while self._untold:
+            self._untold.popleft()()
+
+    def _tell_step(
+        self,
+        step: str,
+        activity_id: str,
+        headers: Mapping[str, Payload],
+        began_ns: int,
+        ended_ns: int,
+        error: BaseException | None,
+    ) -> None:
+        assignment = assignment_of(headers)
+        kind = None if error is None else error_type(error)
         if self._measures:
             _record_step(step, assignment, (ended_ns - began_ns) / 1e9, kind)
         span_id = step_span_id(self._info.run_id, activity_id)
@@ -139,6 +173,7 @@ class TracedRun:
         """The run's own code has ended, or left this process."""
         if workflow.unsafe.is_replaying() or (error is not None and not _ends_run(error)):
             return
+        self._tell_steps()
         began_ns = nanoseconds(self._info.workflow_start_time)
         ended_ns = max(began_ns, time.time_ns())
         failed = error is not None and not isinstance(error, workflow.ContinueAsNewError)
@@ -203,15 +238,16 @@ class TracingInbound(WorkflowInboundInterceptor):
     """Around every workflow of a worker."""
 
     tracing: ClassVar[Tracing]
+    loop: ClassVar[asyncio.AbstractEventLoop | None]
 
     @classmethod
-    def telling(cls, tracing: Tracing) -> type[TracingInbound]:
-        """The class for the workers of this process."""
-        return type(cls.__name__, (cls,), {"tracing": tracing})
+    def telling(cls, tracing: Tracing, loop: asyncio.AbstractEventLoop | None) -> type[TracingInbound]:
+        """The class for a worker that runs in this loop."""
+        return type(cls.__name__, (cls,), {"tracing": tracing, "loop": loop})
 
     def init(self, outbound: WorkflowOutboundInterceptor) -> None:
         """See base class."""
-        self._run = TracedRun(self.tracing, outbound.info())
+        self._run = TracedRun(self.tracing, outbound.info(), self.loop)
         super().init(TracingOutbound(outbound, self._run))
 
     async def execute_workflow(self, input: ExecuteWorkflowInput) -> Any:
