@@ -5,7 +5,7 @@ are unsandboxed, every worker has the same pollers, and all of them, with the ca
 on uvloop. A step's cost is the slope between runs of 1 and of 20 steps, p50; a run's the time of its
 caller. Apart: the caller has a connection of its own. Beside: it shares the worker's, and runs start
 eagerly. Early: it takes the answer before the server has written it. One sample of each variant in turn,
-in another order each time; every answer is checked.
+in another order each time; every answer is checked. The processor's time is that of the process, p50.
 """
 
 import argparse
@@ -65,7 +65,7 @@ def topology(address: str) -> Topology:
     )
 
 
-async def measure(samples: int, seed: int) -> Times:
+async def measure(samples: int, seed: int) -> tuple[Times, Times]:
     server = CellServer("here", *free_ports(3))
     with tempfile.TemporaryDirectory() as folder:
         async with Supervisor(Path(folder)) as supervisor:
@@ -73,7 +73,7 @@ async def measure(samples: int, seed: int) -> Times:
             return await measure_on(server.address, samples, seed)
 
 
-async def measure_on(address: str, samples: int, seed: int) -> Times:
+async def measure_on(address: str, samples: int, seed: int) -> tuple[Times, Times]:
     known = topology(address)
     async with AsyncExitStack() as resources:
         region = RegionWorker(known, "here", application)
@@ -134,20 +134,27 @@ def plainly(client: Client, run: Callable[..., Awaitable[int]], *, eager: bool =
     return started
 
 
-async def interleaved(variants: dict[str, Run], samples: int, chance: random.Random) -> Times:
-    """One sample of each in turn, so that whatever else the machine does meets them all."""
+async def interleaved(variants: dict[str, Run], samples: int, chance: random.Random) -> tuple[Times, Times]:
+    """One sample of each in turn, so that whatever else the machine does meets them all.
+
+    Returns:
+        What they took, and what they took of the processor in this process.
+    """
     times: Times = {}
+    processor: Times = {}
     for number in range(samples + 3):
         for steps in STEPS:
             for name in chance.sample(list(variants), len(variants)):
-                started = time.perf_counter()
+                started, worked = time.perf_counter(), time.process_time()
                 answer = await variants[name](steps)
                 took_ms = (time.perf_counter() - started) * 1000
+                processor_ms = (time.process_time() - worked) * 1000
                 if answer != steps:
                     raise SystemExit(f"wrong answer from {name}: {answer}, not {steps}")
                 if number >= 3:  # the first ones warm connections and caches
                     times.setdefault((name, steps), []).append(took_ms)
-    return times
+                    processor.setdefault((name, steps), []).append(processor_ms)
+    return times, processor
 
 
 def main(arguments: list[str]) -> int:
@@ -158,9 +165,15 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     with asyncio.Runner(loop_factory=event_loop) as runner:
-        times = runner.run(measure(options.samples, options.seed))
+        times, processor = runner.run(measure(options.samples, options.seed))
     results = [
-        {"variant": name, "steps": steps, **summary(times[name, steps])} for name, steps in sorted(times)
+        {
+            "variant": name,
+            "steps": steps,
+            **summary(times[name, steps]),
+            "processor_ms": round(percentile(processor[name, steps], 50), 3),
+        }
+        for name, steps in sorted(times)
     ]
     for result in results:
         print("  ".join(f"{key} {value}" for key, value in result.items()))
