@@ -26,6 +26,7 @@ def agents_queue(region: str, *, homebound: bool = False) -> str:
     return f"{region}.{_HOMEBOUND if homebound else _AGENTS}"
 
 
+@functools.lru_cache(maxsize=16_384)
 def step_queue(region: str, kind: str) -> str:
     """The queue of the steps of one kind that have their place in the region.
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import lru_cache
 from typing import Annotated, TypeAlias
 
 from pydantic import Field, GetCoreSchemaHandler
@@ -115,6 +116,7 @@ class Residency:
         return " and ".join(f"({clause})" if " or " in clause else clause for clause in clauses)
 
 
+@lru_cache(maxsize=1024)
 def _as_lists(residency: Residency) -> list[list[str]]:
     return sorted(sorted(clause) for clause in residency.clauses)
 

@@ -9,6 +9,7 @@ from typing import Any, Self
 from pydantic import BaseModel
 from temporalio.api.common.v1 import Payload
 from temporalio.api.sdk.v1.external_storage_pb2 import ExternalStorageReference
+from temporalio.common import RawValue
 from temporalio.contrib.pydantic import PydanticJSONPlainPayloadConverter
 from temporalio.converter import (
     CompositePayloadConverter,
@@ -59,9 +60,14 @@ class PreparedPydanticConverter(CompositePayloadConverter):
         """See base class, which asks each converter in turn: JSON, by far the most frequent, comes last."""
         payloads: list[Payload] = []
         for value in values:
-            is_json = type(value) in _SURELY_JSON or isinstance(value, BaseModel)
-            payload = _json.to_payload(value) if is_json else None
-            payloads += super().to_payloads([value]) if payload is None else [payload]
+            payload = None
+            if type(value) in _SURELY_JSON or isinstance(value, BaseModel):
+                payload = _json.to_payload(value)
+            elif isinstance(value, RawValue):
+                payload = value.payload
+            if payload is None:
+                [payload] = super().to_payloads([value])
+            payloads.append(payload)
         return payloads
 
     def with_context(self, context: SerializationContext) -> Self:
@@ -87,13 +93,15 @@ class PreparedDataConverter(DataConverter):
         return super().with_context(context)
 
     async def _external_retrieve_payload_sequence(self, payloads: Sequence[Payload]) -> list[Payload]:
-        # without a store the SDK's error would have the workflow task tried again for ever
-        if self.external_storage is None and any(map(_is_reference, payloads)):
+        if self.external_storage is not None:
+            return await super()._external_retrieve_payload_sequence(payloads)
+        # the SDK's error would have the workflow task tried again for ever
+        if any(map(_is_reference, payloads)):
             raise LostPayloadError(
                 "a payload is kept in a store, and no region of this topology has one; "
                 "add the store of its region, or correct who sent it"
             )
-        return await super()._external_retrieve_payload_sequence(payloads)
+        return list(payloads)
 
 
 def _is_reference(payload: Payload) -> bool:

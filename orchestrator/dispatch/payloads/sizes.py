@@ -8,8 +8,8 @@ values are encoded, once. What a region's store will take counts no longer.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from temporalio import workflow
 from temporalio.api.common.v1 import Payload
@@ -22,6 +22,9 @@ from orchestrator.stores import LARGEST_BYTES, OFFLOADED_BYTES
 
 LIMIT_BYTES = 2 * 1024 * 1024
 """The server's ``limit.blobSize.error``, by default."""
+
+CONVERTERS = 256
+"""So many that were asked are remembered, each run's own: the answer costs as much as encoding a value."""
 
 
 def checked(
@@ -88,19 +91,9 @@ def checked_in_workflow(values: Sequence[Any], what: str, *, stored: bool) -> li
         raise as_failure(error) from None
 
 
+@lru_cache(maxsize=CONVERTERS)
 def passes_raw_values(converter: PayloadConverter) -> bool:
     """Whether it leaves raw values alone, as the SDK's own do; one that an application wrote may not."""
-    known = _passing.get(converter)
-    if known is None:
-        known = _passing[converter] = _passes(converter)
-    return known
-
-
-_passing: WeakKeyDictionary[PayloadConverter, bool] = WeakKeyDictionary()
-"""Converters that were asked: the answer costs as much as encoding a value."""
-
-
-def _passes(converter: PayloadConverter) -> bool:
     probe = Payload(data=b"probe")
     try:
         return list(converter.to_payloads([RawValue(probe)])) == [probe]
