@@ -149,7 +149,7 @@ class PlanningOutbound(OutboundInterceptor):
             input.memo = with_memo(input.memo, lineage)
         if limits is not None:
             input.headers = with_limits(input.headers, limits)
-        input.headers = with_plan(input.headers, plan)
+        input.headers = with_plan(input.headers, plan, shared=True)
         self._attributes.add(input, plan)
         input.static_summary = input.static_summary or summary_of(plan)
         input.static_details = input.static_details or details_of(plan)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
+from typing import NamedTuple
 
 from orchestrator.agents import AgentDefinition, StepDefinition, kind_of
 from orchestrator.geography import Origin, resolve_origin
@@ -23,12 +24,26 @@ ORIGINS = 10_000
 PROFILES = 1024
 """So many agents are kept as the planner sees them; more than an application has."""
 
+PLANS = 1024
+"""So many plans are kept for further runs of the same agent from the same origin."""
+
+
+class _Asked(NamedTuple):
+    """Of a plan: for whom, and what it may look like."""
+
+    origin: Origin
+    requirements: Requirements
+    homes: frozenset[str] | None
+    usual_home: str | None
+    round_trips: int
+    limit: int | None
+
 
 class RunPlanner:
     """Plans runs over one topology, with the readings of the moment.
 
     What a plan needs of an agent is found once a reading: while ``snapshot`` gives an equal one,
-    further plans reuse it.
+    further plans reuse it. Who asks for the same again gets the same object.
 
     Args:
         topology: What exists.
@@ -57,6 +72,7 @@ class RunPlanner:
         self._planner: Planner | None = None
         self._profiles: dict[tuple[str, bool], tuple[str | AgentDefinition, AgentProfile]] = {}
         self._usual_homes: dict[tuple[str, str, Requirements], str] = {}
+        self._plans: dict[tuple[int, _Asked], tuple[AgentProfile, Plan]] = {}
         self._coordinates = {region.name: region.coordinates for region in topology.regions}
 
     def plan(
@@ -90,18 +106,33 @@ class RunPlanner:
             origin = self._resolved(origin)
         narrowed = narrowed or Requirements()
         usual = (profile.name, origin.label, narrowed)
-        planned = self._current_planner().plan(
-            profile,
-            origin,
+        asked = _Asked(
+            origin=origin,
             requirements=narrowed,
-            homes=homes,
+            homes=None if homes is None else frozenset(homes),
             usual_home=self._usual_homes.get(usual),
             round_trips=round_trips,
             limit=limit,
         )
+        planned = self._planned(profile, asked)
         if len(self._usual_homes) > ORIGINS:
             self._usual_homes.clear()
         self._usual_homes[usual] = planned.home
+        return planned
+
+    def _planned(self, profile: AgentProfile, asked: _Asked) -> Plan:
+        """The plan of the moment; the same object for whoever asks for the same."""
+        planner = self._current_planner()
+        # a whole receipt over many regions is too large to be kept
+        known = self._plans.get((id(profile), asked)) if asked.limit is not None else None
+        if known is not None:
+            return known[1]
+        planned = planner.plan(profile, **asked._asdict())
+        if asked.limit is not None:
+            if len(self._plans) >= PLANS:
+                self._plans.clear()
+            # the profile is kept with it, so that no other one gets its identity
+            self._plans[id(profile), asked] = profile, planned
         return planned
 
     def profile(self, agent: str | AgentDefinition) -> AgentProfile:
@@ -144,6 +175,7 @@ class RunPlanner:
         # readings of two moments differ in their date, so this compares no more than that
         if self._planner is None or self._planner.snapshot != snapshot:
             self._planner = Planner(self.topology, snapshot)
+            self._plans.clear()
         return self._planner
 
 

@@ -29,6 +29,15 @@ def test_a_plan_travels_whole_and_small() -> None:
     assert len(headers[PLAN_HEADER].data) < len(plan.model_dump_json()) / 5
 
 
+def test_a_plan_that_runs_share_is_written_like_any_other() -> None:
+    topology = three_regions("127.0.0.1:1", "127.0.0.1:2", {})
+    planner = RunPlanner(topology, agents=application.agent_definitions, steps=application.step_definitions)
+    for origin in ("Lisbon", "Tokyo", "Lisbon"):
+        plan = planner.plan("Choir", origin, limit=4)
+        for _ in range(2):
+            assert with_plan({}, plan, shared=True) == with_plan({}, plan)
+
+
 def test_what_is_not_there_is_none() -> None:
     assert plan_of({}) is None
     assert assignment_of({}) is None

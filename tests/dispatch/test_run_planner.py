@@ -55,3 +55,28 @@ def test_where_steps_are_queued_nothing_that_was_kept_for_inline_ones_is_used() 
         free, queued = planner.plan("Choir", "Lisbon"), planner.plan("Choir", "Lisbon", inline=False)
         assert {plan.chosen.dispatch for plan in queued.root.steps.values() if plan.candidates} == {"queue"}
         assert "inline" in {plan.chosen.dispatch for plan in free.root.steps.values() if plan.candidates}
+
+
+def test_who_asks_for_the_same_again_gets_the_same_plan_until_the_readings_change() -> None:
+    topology = three_regions("127.0.0.1:1", "127.0.0.1:2", {})
+    readings = Readings()
+    planner = RunPlanner(
+        topology,
+        agents=application.agent_definitions,
+        steps=application.step_definitions,
+        snapshot=readings,
+    )
+    planner.plan("Choir", "Lisbon", limit=4)  # the first one has no usual home
+    kept = planner.plan("Choir", "Lisbon", limit=4)
+    assert planner.plan("Choir", "Lisbon", limit=4) is kept
+    others = (
+        planner.plan("Choir", "Tokyo", limit=4),
+        planner.plan("Choir", "Lisbon", limit=4, round_trips=1),
+        planner.plan("Choir", "Lisbon", limit=4, homes=["dublin"]),
+        planner.plan("Choir", "Lisbon", limit=4, inline=False),
+        planner.plan("Choir", "Lisbon", limit=4, narrowed=requirements(residency="EU")),
+        planner.plan("Choir", "Lisbon"),
+    )
+    assert all(other is not kept for other in others)
+    readings.latest = Snapshot(datetime.now(UTC), {kept.home: RegionReading(state="down")})
+    assert planner.plan("Choir", "Lisbon", limit=4).home != kept.home
