@@ -102,7 +102,9 @@ class Bench:
         self._server_pid = (await start_cell(server, self._supervisor)).pid
         known = topology(server.address)
         client = await Client.connect(server.address, namespace=HERE, data_converter=pydantic_data_converter)
-        async with await EdgeClient.connect(known, application=application, watch=False) as edge:
+        # thousands of runs wait here, and none is to be refused for it
+        connect = EdgeClient.connect(known, application=application, watch=False, admission=False)
+        async with await connect as edge:
             systems = edgeward(edge), plain(client)
             start = (self._supervisor, server.address)
             for system in systems:

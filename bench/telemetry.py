@@ -152,7 +152,7 @@ async def one(process: asyncio.subprocess.Process, agent: str) -> tuple[float, f
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="make bench BENCH=telemetry", description=__doc__)
     quick = os.environ.get("QUICK") == "1"
-    parser.add_argument("--samples", type=int, default=40 if quick else 400, help="runs of each variant")
+    parser.add_argument("--samples", type=int, default=40 if quick else 1200, help="runs of each variant")
     parser.add_argument("--seed", type=int, default=7, help="of the order of the variants")
     options = parser.parse_args(arguments)
     times, cpu = asyncio.run(measure(options.samples, random.Random(options.seed)))

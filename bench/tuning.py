@@ -200,7 +200,10 @@ async def measure(parts: Sequence[str], rounds: int, kill_rounds: int) -> list[d
             async with (
                 DelayProxy(server.address, FAR) as far,
                 await EdgeClient.connect(
-                    topology(server.address, "http://127.0.0.1:1"), application=application, watch=False
+                    topology(server.address, "http://127.0.0.1:1"),
+                    application=application,
+                    watch=False,
+                    admission=False,  # bad settings are measured as well, where runs hardly end
                 ) as client,
             ):
                 if "pollers" in parts:

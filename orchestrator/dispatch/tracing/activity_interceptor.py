@@ -27,6 +27,7 @@ from orchestrator.queues import region_of
 from orchestrator.telemetry import names
 from orchestrator.telemetry.spans import NOWHERE, SpanWriter, step_context
 from orchestrator.telemetry.step_metrics import count_running, record_part, record_step
+from orchestrator.telemetry.told_span import ToldSpan
 
 log = structlog.get_logger(__name__)
 
@@ -81,7 +82,9 @@ class Attempt:
         self, tracing: Tracing, input: ExecuteActivityInput, info: activity.Info, region: str
     ) -> None:
         self._measures = tracing.measures
+        self._writer = tracing.writer
         self._info = info
+        self._run = traced_run(info.workflow_run_id) if info.is_local else None
         self._assignment = _assignment(input, info)
         assigned = self._assignment.place if self._assignment is not None else None
         self.place = assigned or region
@@ -105,6 +108,8 @@ class Attempt:
     def _tell_end(self, took_s: float, ended_ns: int, error: BaseException | None) -> None:
         kind = None if error is None else error_type(error)
         if self.span.is_recording():
+            if self._info.is_local and isinstance(self.span, ToldSpan):
+                self.span.supplement(self._inline_attributes())
             if error is not None and kind is not None:
                 mark_failed(self.span, error, kind)
             self.span.end(ended_ns)
@@ -112,21 +117,25 @@ class Attempt:
             self._record(took_s, kind)
 
     def _inline_span(self, writer: SpanWriter) -> Span:
-        """The step's own: the only span that it has."""
-        info = self._info
-        run = traced_run(info.workflow_run_id)
-        attributes = self._attributes()
-        # its id stays random: a step that runs twice has two spans
-        if not writer.claim((info.workflow_run_id, info.activity_id, info.attempt)):
-            attributes[names.REPEATED] = True
-        if run is not None:
-            attributes.update(run.placed(info.activity_type))
+        """The step's own: the only span that it has. Its id is random: a step that runs twice has two."""
+        run = self._run
         return writer.start(
-            f"{names.STEP_SPAN} {info.activity_type}",
+            f"{names.STEP_SPAN} {self._info.activity_type}",
             NOWHERE if run is None else run.position.context,
-            attributes,
+            {} if run is not None else self._attributes(),
             sampled=None if run is None else run.position.sampled,
         )
+
+    def _inline_attributes(self) -> dict[str, AttributeValue]:
+        info = self._info
+        attributes = self._attributes()
+        if self._writer is not None and not self._writer.claim(
+            (info.workflow_run_id, info.activity_id, info.attempt)
+        ):
+            attributes[names.REPEATED] = True
+        if self._run is not None:
+            attributes.update(self._run.placed(info.activity_type))
+        return attributes
 
     def _queued_span(self, writer: SpanWriter, run: Context) -> Span:
         """The attempt's, below that of its step, beside that of its queue wait."""

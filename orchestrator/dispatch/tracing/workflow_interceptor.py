@@ -53,9 +53,9 @@ from orchestrator.temporal_seams import activity_id_of
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-LATER = timedelta(milliseconds=5)
-"""When a step's end is told: after the workflow task that it caused, for which the run waits (bench
-``telemetry``)."""
+LATER = timedelta(milliseconds=2)
+"""When an end is told: after the workflow task that it belongs to, for which the run or its caller waits
+(bench ``telemetry``)."""
 
 
 class TracedRun:
@@ -64,7 +64,7 @@ class TracedRun:
     Args:
         tracing: What listens in this process.
         info: Of the workflow.
-        loop: Of the worker, where the ends of steps are told ``LATER``; without one they are told at once.
+        loop: Of the worker, where ends are told ``LATER``; without one they are told at once.
     """
 
     def __init__(
@@ -126,13 +126,16 @@ class TracedRun:
             return
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
         ended_ns = max(began_ns, time.time_ns())
-        self._untold.append(partial(self._tell_step, step, activity_id, headers, began_ns, ended_ns, error))
-        if self._loop is None or self._loop.is_closed():
-            self._tell_steps()
-        else:
-            self._loop.call_soon_threadsafe(self._loop.call_later, LATER.total_seconds(), self._tell_steps)
+        self._later(partial(self._tell_step, step, activity_id, headers, began_ns, ended_ns, error))
 
-    def _tell_steps(self) -> None:
+    def _later(self, tell: Callable[[], None]) -> None:
+        self._untold.append(tell)
+        if self._loop is None or self._loop.is_closed():
+            self._tell_ends()
+        else:
+            self._loop.call_soon_threadsafe(self._loop.call_later, LATER.total_seconds(), self._tell_ends)
+
+    def _tell_ends(self) -> None:
         while self._untold:
             self._untold.popleft()()
 
@@ -173,9 +176,11 @@ class TracedRun:
         """The run's own code has ended, or left this process."""
         if workflow.unsafe.is_replaying() or (error is not None and not _ends_run(error)):
             return
-        self._tell_steps()
+        self._later(partial(self._tell_run, time.time_ns(), error))
+
+    def _tell_run(self, ended_ns: int, error: BaseException | None) -> None:
         began_ns = nanoseconds(self._info.workflow_start_time)
-        ended_ns = max(began_ns, time.time_ns())
+        ended_ns = max(began_ns, ended_ns)
         failed = error is not None and not isinstance(error, workflow.ContinueAsNewError)
         kind = error_type(error) if error is not None and failed else None
         if self._measures:
