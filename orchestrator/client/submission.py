@@ -67,9 +67,10 @@ class StartLimits:
     def of(cls, agent: AgentDefinition, options: RunOptions) -> StartLimits:
         """Those of a run that is about to start."""
         given = options.limits
-        both = (given or Budget()).merged(agent.budget)
-        if given is None and both.duration is None and options.tenant is None:
+        ends = given is not None or (agent.budget is not None and agent.budget.duration is not None)
+        if not ends and options.tenant is None:
             return NO_LIMITS
+        both = (given or Budget()).merged(agent.budget)
         return cls(given, both.duration, options.priority, time.monotonic())
 
     def now(self) -> tuple[RunLimits | None, timedelta | None]:

@@ -21,10 +21,10 @@ from temporalio.common import SearchAttributes, TypedSearchAttributes
 from temporalio.converter import PayloadConverter
 from temporalio.service import RPCError
 
-from orchestrator.dispatch.headers import RunLimits, plan_of, with_limits, with_plan
+from orchestrator.dispatch.headers import RunLimits, plan_of, with_limits, with_written_plan
 from orchestrator.dispatch.lineage import Lineage, with_lineage, with_memo
 from orchestrator.dispatch.payloads.sizes import checked
-from orchestrator.dispatch.visibility.run_texts import details_of, summary_of
+from orchestrator.dispatch.told_plans import ToldPlans
 from orchestrator.dispatch.visibility.search_attributes import AttributesOfStarts
 from orchestrator.placement import Plan
 from orchestrator.stores import NOWHERE, storing_in
@@ -79,6 +79,7 @@ class PlanningOutbound(OutboundInterceptor):
         self._converter = converter
         self._has_store = has_store
         self._attributes = AttributesOfStarts()
+        self._told = ToldPlans()
 
     async def start_workflow(self, input: StartWorkflowInput) -> WorkflowHandle[Any, Any]:
         """See base class."""
@@ -149,10 +150,11 @@ class PlanningOutbound(OutboundInterceptor):
             input.memo = with_memo(input.memo, lineage)
         if limits is not None:
             input.headers = with_limits(input.headers, limits)
-        input.headers = with_plan(input.headers, plan, shared=True)
-        self._attributes.add(input, plan)
-        input.static_summary = input.static_summary or summary_of(plan)
-        input.static_details = input.static_details or details_of(plan)
+        told = self._told.of(plan)
+        input.headers = with_written_plan(input.headers, told.header)
+        self._attributes.add(input, told.attributes)
+        input.static_summary = input.static_summary or told.summary
+        input.static_details = input.static_details or told.details
         return plan
 
     def _given(

@@ -10,7 +10,6 @@ queued step dearer by a twentieth (bench ``overhead``).
 from __future__ import annotations
 
 import zlib
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -36,7 +35,7 @@ PLAIN = b"json/plain"
 """In a payload's metadata: UTF-8 JSON."""
 
 PLANS = 256
-"""So many plans that were read, and that were written, are kept for further runs with the same header."""
+"""So many plans that were read, and that were written, are kept for further runs with the same one."""
 
 ASSIGNMENTS = 1024
 """So many assignments that were read are kept, for whoever reads the same header again."""
@@ -121,34 +120,19 @@ class RunLimits(BaseModel):
     """When it has to be over, on the server's clock: of a run that goes on, or was started by another one."""
 
 
-def with_plan(headers: Mapping[str, Payload], plan: Plan, *, shared: bool = False) -> dict[str, Payload]:
-    """These headers and the plan of a run.
-
-    Args:
-        headers: What else is told.
-        plan: Of the run.
-        shared: Whether further runs will have this very object. Then it is written once: that takes longer
-            than to find the plan.
-    """
-    written = _kept(plan) if shared else _written(plan)
-    return {**headers, PLAN_HEADER: Payload(metadata={"encoding": COMPRESSED}, data=written)}
+def with_plan(headers: Mapping[str, Payload], plan: Plan) -> dict[str, Payload]:
+    """These headers and the plan of a run."""
+    return with_written_plan(headers, write_plan(plan))
 
 
-def _written(plan: Plan) -> bytes:
+def write_plan(plan: Plan) -> bytes:
+    """A plan as it travels."""
     return zlib.compress(plan.model_dump_json(exclude_none=True).encode())
 
 
-_shared: OrderedDict[int, tuple[Plan, bytes]] = OrderedDict()
-"""By the plan's identity, which lasts as long as the plan is kept here: to compare plans takes longer."""
-
-
-def _kept(plan: Plan) -> bytes:
-    kept = _shared.get(id(plan))
-    if kept is None:
-        kept = _shared[id(plan)] = plan, _written(plan)
-        if len(_shared) > PLANS:
-            _shared.popitem(last=False)
-    return kept[1]
+def with_written_plan(headers: Mapping[str, Payload], plan: bytes) -> dict[str, Payload]:
+    """The same, of a plan that was written before."""
+    return {**headers, PLAN_HEADER: Payload(metadata={"encoding": COMPRESSED}, data=plan)}
 
 
 def plan_of(headers: Mapping[str, Payload]) -> Plan | None:

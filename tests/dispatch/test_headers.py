@@ -11,8 +11,11 @@ from orchestrator.dispatch.headers import (
     plan_of,
     with_assignment,
     with_plan,
+    with_written_plan,
 )
 from orchestrator.dispatch.run_planner import RunPlanner
+from orchestrator.dispatch.told_plans import ToldPlans
+from orchestrator.dispatch.visibility.run_texts import summary_of
 from orchestrator.errors import ConfigurationError
 from orchestrator.requirements import Residency
 from tests.dispatch.agents import application
@@ -29,13 +32,15 @@ def test_a_plan_travels_whole_and_small() -> None:
     assert len(headers[PLAN_HEADER].data) < len(plan.model_dump_json()) / 5
 
 
-def test_a_plan_that_runs_share_is_written_like_any_other() -> None:
+def test_what_is_told_of_a_plan_is_written_once_and_is_its_own() -> None:
     topology = three_regions("127.0.0.1:1", "127.0.0.1:2", {})
     planner = RunPlanner(topology, agents=application.agent_definitions, steps=application.step_definitions)
+    told = ToldPlans()
     for origin in ("Lisbon", "Tokyo", "Lisbon"):
         plan = planner.plan("Choir", origin, limit=4)
-        for _ in range(2):
-            assert with_plan({}, plan, shared=True) == with_plan({}, plan)
+        assert with_written_plan({}, told.of(plan).header) == with_plan({}, plan)
+        assert told.of(plan).summary == summary_of(plan)
+        assert told.of(plan) is told.of(plan)
 
 
 def test_what_is_not_there_is_none() -> None:

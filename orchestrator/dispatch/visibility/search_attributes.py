@@ -116,13 +116,13 @@ class AttributesOfStarts:
 
     _refused_at: float | None = field(default=None, init=False)
 
-    def add(self, start: Start, plan: Plan) -> None:
+    def add(self, start: Start, attributes: Attributes) -> None:
         """To a start that is about to be sent."""
         if self._refused_at is not None:
             if time.monotonic() - self._refused_at < AGAIN_AFTER.total_seconds():
                 return
             self._refused_at = None
-        start.search_attributes = merged(start.search_attributes, attributes_of(plan))
+        start.search_attributes = merged(start.search_attributes, attributes)
 
     def refused(self, error: RPCError) -> bool:
         """Whether a start failed because of them; further ones go without, for a time."""
