@@ -33,7 +33,8 @@ _pending: deque[_Recorded] = deque()
 """What is to be recorded: done for many steps at once, or when an export asks. Alone it takes longer than all
 else that a step's telemetry does."""
 
-MOST_PENDING = 64
+MANY_PENDING, MOST_PENDING = 64, 256
+"""From so many on they are recorded when nobody waits, and at last at once."""
 
 _step_duration = _meter.create_histogram(
     names.STEP_DURATION,
@@ -67,6 +68,12 @@ _agent_duration = _meter.create_histogram(
 def _record(histogram: metrics.Histogram, seconds: float, attributes: StepAttributes) -> None:
     _pending.append((histogram, seconds, attributes, contexts.get_current()))
     if len(_pending) >= MOST_PENDING:
+        _record_pending()
+
+
+def record_many() -> None:
+    """Records what is pending, if that is much. For a moment in which no run waits."""
+    if len(_pending) >= MANY_PENDING:
         _record_pending()
 
 

@@ -47,7 +47,7 @@ from orchestrator.telemetry.spans import (
     run_span_id,
     step_span_id,
 )
-from orchestrator.telemetry.step_metrics import record_exclusions, record_run, record_step
+from orchestrator.telemetry.step_metrics import record_exclusions, record_many, record_run, record_step
 from orchestrator.temporal_seams import activity_id_of
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -138,6 +138,7 @@ class TracedRun:
     def _tell_ends(self) -> None:
         while self._untold:
             self._untold.popleft()()
+        record_many()
 
     def _tell_step(
         self,
