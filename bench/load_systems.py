@@ -16,12 +16,14 @@ from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest, ListWorkersRequest
 from temporalio.client import Client, WorkflowHandle
+from temporalio.exceptions import WorkflowAlreadyStartedError
 
 from bench.load_agents import PLAIN_AGENTS, STEPS, Inline, PlainInline, PlainQueued, Queued
 from bench.load_worker import HERE
 from orchestrator import EdgeClient
 from orchestrator.dev.processes import ChildProcess, Supervisor
 from orchestrator.dispatch import TASK_TIMEOUT
+from orchestrator.errors import CellUnavailableError
 from orchestrator.queues import agents_queue
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -156,8 +158,17 @@ def edgeward(client: EdgeClient) -> System:
     agents: dict[str, Any] = {"inline": Inline.run, "queued": Queued.run}
 
     async def start(kind: str, number: int) -> OpenRun:
-        run = await client.start(agents[kind], number, origin=HERE)
-        return OpenRun(number, run.handle, run)
+        run_id = f"{kind}-{uuid.uuid4().hex}"
+        while True:
+            # a server that is busy with thousands of runs may take longer to confirm one than a client waits
+            try:
+                run = await client.start(agents[kind], number, origin=HERE, id=run_id)
+            except CellUnavailableError:
+                continue
+            except WorkflowAlreadyStartedError:
+                handle = client.cell(HERE).get_workflow_handle_for(agents[kind], run_id)
+                return OpenRun(number, handle, handle)
+            return OpenRun(number, run.handle, run)
 
     return System("edgeward", agents_queue(HERE), start, client.cell(HERE))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from contextvars import copy_context
 from datetime import datetime
 from typing import Any
 
@@ -103,7 +104,12 @@ class Attempt:
 
     def end(self, error: BaseException | None) -> None:
         """It has ended, well or not."""
-        _soon(self._tell_end, time.monotonic() - self._began, time.time_ns(), error)
+        took_s, ended_ns = time.monotonic() - self._began, time.time_ns()
+        if self._run is None:
+            _soon(self._tell_end, took_s, ended_ns, error)
+        else:
+            context = copy_context()
+            self._run.inline_later(lambda: context.run(self._tell_end, took_s, ended_ns, error))
 
     def _tell_end(self, took_s: float, ended_ns: int, error: BaseException | None) -> None:
         kind = None if error is None else error_type(error)

@@ -54,8 +54,11 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 LATER = timedelta(milliseconds=2)
-"""When an end is told: after the workflow task that it belongs to, for which the run or its caller waits
-(bench ``telemetry``)."""
+"""When the end of a run or of a queued step is told: after the workflow task that it belongs to, for which
+somebody waits (bench ``telemetry``)."""
+
+INLINE_LATER = timedelta(milliseconds=20)
+"""When the end of an inline step is told, unless its run ends before: others follow at once."""
 
 
 class TracedRun:
@@ -75,6 +78,7 @@ class TracedRun:
         self._info = info
         self._loop = loop
         self._untold: deque[Callable[[], None]] = deque()
+        self._telling = False
         self._placed: dict[str, Mapping[str, AttributeValue]] = {}
         operation = names.INVOKE_WORKFLOW if info.parent is None else names.INVOKE_AGENT
         self._name = f"{operation} {info.workflow_type}"
@@ -135,7 +139,15 @@ class TracedRun:
         else:
             self._loop.call_soon_threadsafe(self._loop.call_later, LATER.total_seconds(), self._tell_ends)
 
+    def inline_later(self, tell: Callable[[], None]) -> None:
+        """Tells of an inline step, together with others. For the worker's own loop."""
+        self._untold.append(tell)
+        if not self._telling:
+            self._telling = True
+            asyncio.get_running_loop().call_later(INLINE_LATER.total_seconds(), self._tell_ends)
+
     def _tell_ends(self) -> None:
+        self._telling = False
         while self._untold:
             self._untold.popleft()()
         record_many()
