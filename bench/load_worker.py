@@ -22,13 +22,27 @@ from orchestrator.topology import Cell, Link, Region, Topology
 HERE = "eu-central"
 """The region that has a worker; its cell and namespace are called the same."""
 
+NOBODY = "http://127.0.0.1:9"
+"""The control endpoint of the regions without a worker: port 9 is *discard*, which nothing listens on."""
+
 
 def topology(address: str) -> Topology:
-    """Five regions around one cell: what a plan and a receipt are about, though every step runs here."""
+    """Five regions around one cell: what a plan and a receipt are about, though every step runs here.
+
+    The worker's probes find the other four down: else a step that is slow under load would go on to one of
+    them and wait there for a worker in vain.
+    """
     return Topology(
         cells=(Cell(name=HERE, region=HERE, address=address, namespace=HERE),),
         regions=tuple(
-            Region(name=name, coordinates=place.coordinates, country=place.country, cell=HERE)
+            Region(
+                name=name,
+                coordinates=place.coordinates,
+                country=place.country,
+                cell=HERE,
+                control=None if name == HERE else NOBODY,
+                standby=(),
+            )
             for name, place in PLACES.items()
         ),
         links=tuple(
