@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import json
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -10,12 +9,14 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import httpx
+from temporalio.client import Client
 
 from bench.tokens_agents import MODELS, Chat, Instant, InstantInline, application
+from bench.tokens_plain import PlainInline, PlainQueued, asked, connected, start_plain_worker
 from bench.tokens_server import start_instant_server
+from bench.tokens_stream import Heard, streamed
 from orchestrator import EdgeClient, EdgeRun
 from orchestrator.dev.model_server import MODEL, start_model_server
 from orchestrator.dev.nats_server import start_nats
@@ -32,22 +33,7 @@ PLACES = ("memory", "bus")
 """Regions of one worker each: pieces pass in memory in one, over a NATS server in the other."""
 
 
-@dataclass(frozen=True)
-class Heard:
-    """What a caller heard, and when: times of ``time.time_ns``."""
-
-    text: str
-    asked: int
-    arrivals: tuple[int, ...]
-
-    @property
-    def first_ms(self) -> float:
-        return (self.arrivals[0] - self.asked) / 1e6
-
-    @property
-    def gaps_ms(self) -> list[float]:
-        return [(b - a) / 1e6 for a, b in zip(self.arrivals, self.arrivals[1:], strict=False)]
-
+PLAIN_QUEUED, PLAIN_INLINE = "temporalio, activity", "temporalio, local activity"
 
 Ask = Callable[[str], Awaitable[Heard]]
 """Given the prompt."""
@@ -81,7 +67,8 @@ async def place(folder: Path) -> AsyncIterator[Place]:
             for name, control in zip(PLACES, controls, strict=True)
         }
         await asyncio.gather(
-            *(_start_worker(supervisor, folder, name, known) for name, known in topologies.items())
+            *(_start_worker(supervisor, folder, name, known) for name, known in topologies.items()),
+            start_plain_worker(supervisor, cell.address, instant),
         )
         yield Place(models, topologies)
 
@@ -128,10 +115,12 @@ async def caller(here: Place, rtt_ms: float) -> AsyncIterator[dict[str, dict[str
     """The ways of a user who is so far from the place: by model, then by name."""
     async with AsyncExitStack() as resources:
         clients: dict[str, EdgeClient] = {}
+        plain: dict[str, Client] = {}
         for name, known in here.topologies.items():
             seen = await resources.enter_async_context(view(known, lambda _: rtt_ms))
             connecting = EdgeClient.connect(seen, application=application, watch=False)
             clients[name] = await resources.enter_async_context(await connecting)
+            plain[name] = await connected(seen.cell("here").address or "")
         kept = httpx.Limits(keepalive_expiry=None)
         http = await resources.enter_async_context(httpx.AsyncClient(limits=kept, timeout=60))
         ways: dict[str, dict[str, Ask]] = {}
@@ -149,6 +138,8 @@ async def caller(here: Place, rtt_ms: float) -> AsyncIterator[dict[str, dict[str
         ways["instant"] |= {
             "submit, inline step": submitted(clients["memory"], InstantInline, "memory"),
             "submit, over a bus": submitted(clients["bus"], Instant, "bus"),
+            PLAIN_QUEUED: plainly(plain["memory"], PlainQueued),
+            PLAIN_INLINE: plainly(plain["memory"], PlainInline),
         }
         yield ways
 
@@ -157,34 +148,18 @@ def directly(http: httpx.AsyncClient, url: str, max_tokens: int) -> Ask:
     """What a program without Edgeward does, with a connection that is open already."""
 
     async def ask(prompt: str) -> Heard:
-        asked = time.time_ns()
-        body = {
-            "model": MODEL,
-            "messages": [{"role": "user", "content": prompt}],
-            "max_tokens": max_tokens,
-            "temperature": 0,
-            "stream": True,
-            "stream_options": {"include_usage": True},
-        }
-        texts: list[str] = []
-        arrivals: list[int] = []
-        async with http.stream("POST", url, json=body) as response:
-            response.raise_for_status()
-            async for line in response.aiter_lines():
-                text = _content(line)
-                if text:
-                    arrivals.append(time.time_ns())
-                    texts.append(text)
-        return Heard("".join(texts), asked, tuple(arrivals))
+        return await streamed(http, url, prompt, max_tokens=max_tokens)
 
     return ask
 
 
-def _content(line: str) -> str | None:
-    if not line.startswith("data: {"):
-        return None
-    chunk: dict[str, Any] = json.loads(line.removeprefix("data: "))
-    return chunk["choices"][0]["delta"].get("content") if chunk["choices"] else None
+def plainly(client: Client, way: type[PlainQueued | PlainInline]) -> Ask:
+    """Plain temporalio, whose caller hears nothing before the run has ended."""
+
+    async def ask(prompt: str) -> Heard:
+        return await asked(client, way, prompt)
+
+    return ask
 
 
 def started(client: EdgeClient, agent: type[Instant | InstantInline | Chat], origin: str) -> Ask:
