@@ -160,7 +160,7 @@ async def interleaved(variants: dict[str, Run], samples: int, chance: random.Ran
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="make bench BENCH=overhead", description=__doc__)
     quick = os.environ.get("QUICK") == "1"
-    parser.add_argument("--samples", type=int, default=20 if quick else 150, help="runs of each variant")
+    parser.add_argument("--samples", type=int, default=20 if quick else 300, help="runs of each variant")
     parser.add_argument("--seed", type=int, default=7, help="of the order of the variants")
     options = parser.parse_args(arguments)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
