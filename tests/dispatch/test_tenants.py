@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from orchestrator import EdgeClient
+from orchestrator import EdgeClient, EdgeRun
 from orchestrator.errors import ConfigurationError
 from orchestrator.fleet.probes import queue_statistics
 from tests.dispatch.leipzig import HOME, edge, topology, worker
@@ -44,7 +44,7 @@ async def test_a_small_tenant_does_not_wait_for_all_of_a_big_one(edge: EdgeClien
 
 
 async def test_a_tenant_of_four_times_the_weight_has_most_of_the_turns(edge: EdgeClient) -> None:
-    # a queue's partitions take turns each for itself: none may run out of heavy steps in the turns counted
+    # no tenant may run out of steps in the turns that are counted
     light = await edge.start(WorkFor.run, ("light", 200), origin=HOME, tenant="light", weight=1.0)
     await waiting(edge, 199)
     heavy = await edge.start(WorkFor.run, ("heavy", 200), origin=HOME, tenant="heavy", weight=4.0)
@@ -53,6 +53,16 @@ async def test_a_tenant_of_four_times_the_weight_has_most_of_the_turns(edge: Edg
     await asyncio.gather(light.result(), heavy.result())
     first = turns[:80]
     assert first.count("heavy") > 2 * first.count("light"), turns
+
+
+async def test_steps_of_one_tenant_do_not_overtake_each_other(edge: EdgeClient) -> None:
+    runs: list[EdgeRun[None]] = []
+    for number in range(16):
+        runs.append(await edge.start(WorkFor.run, (f"{number:02}", 1), origin=HOME))
+        await waiting(edge, number)  # the first one has the slot
+    gate.set()
+    await asyncio.gather(*(run.result() for run in runs))
+    assert turns == [f"{number:02}" for number in range(16)]
 
 
 @pytest.mark.parametrize(
