@@ -29,11 +29,14 @@ DYNAMIC_CONFIGURATION: dict[str, int | bool | str] = {
     # Where steps wait for a slot, tenants take turns (``EdgeClient.start(tenant=...)``).
     "matching.enableFairness": True,
     # A queue has four partitions unless told otherwise, and who polls takes from one of them: where a region
-    # has few slots, steps overtake each other. At five times the capacity of four slots, the slowest percent of
-    # the accepted runs took 12 and 15 s so, and with one partition 6 s, which is what the queue's length says
-    # (bench ``overload``, two runs each).
+    # has few slots, steps overtake each other. At five times the capacity of four slots, the slowest percent
+    # of the accepted runs took 12 and 15 s so, and with one partition 6 s, which is what the queue's length
+    # says (bench ``overload``, two runs each).
     "matching.numTaskqueueReadPartitions": 1,
     "matching.numTaskqueueWritePartitions": 1,
+    # What the server says of a queue's length is five seconds old unless told otherwise, and the fleet reads
+    # it every five.
+    "matching.TaskQueueInfoByBuildIdTTL": "1s",
 }
 
 DATABASE_PRAGMAS = {
