@@ -40,6 +40,10 @@ ANSWERED_WITHIN = timedelta(seconds=60)
 """Longer than any load here explains: the worker has failed."""
 
 
+TRY_AGAIN_AFTER = timedelta(seconds=1)
+"""Where the server does not confirm a start: a cell that was silent is refused at once until it answers."""
+
+
 class WrongAnswerError(Exception):
     """A run returned something else than its steps add up to."""
 
@@ -164,6 +168,7 @@ def edgeward(client: EdgeClient) -> System:
             try:
                 run = await client.start(agents[kind], number, origin=HERE, id=run_id)
             except CellUnavailableError:
+                await asyncio.sleep(TRY_AGAIN_AFTER.total_seconds())
                 continue
             except WorkflowAlreadyStartedError:
                 handle = client.cell(HERE).get_workflow_handle_for(agents[kind], run_id)
