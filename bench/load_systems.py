@@ -39,7 +39,6 @@ STOPPED_WITHIN = timedelta(seconds=60)
 ANSWERED_WITHIN = timedelta(seconds=60)
 """Longer than any load here explains: the worker has failed."""
 
-
 TRY_AGAIN_AFTER = timedelta(seconds=1)
 """Where the server does not confirm a start: a cell that was silent is refused at once until it answers."""
 

@@ -23,7 +23,7 @@ from bench.report import at_most, percentile, summary, write
 from bench.tokens_agents import MODELS
 from bench.tokens_server import TOKENS
 from bench.tokens_stream import Heard
-from bench.tokens_ways import PLAIN_INLINE, PLAIN_QUEUED, Ask, caller, place
+from bench.tokens_ways import PLAIN, PLAIN_INLINE, PLAIN_QUEUED, Ask, caller, place
 
 RTTS_MS = (0, 20, 80)
 """Between the user and the place."""
@@ -52,13 +52,21 @@ class OnTheWay:
 
     @classmethod
     def of(cls, heard: Heard) -> "OnTheWay":
-        arrived, *sent = map(int, heard.text.split())
-        if len(sent) != TOKENS or len(heard.arrivals) not in (0, TOKENS):
-            raise RuntimeError(f"{len(heard.arrivals)} pieces and {len(sent)} tokens instead of {TOKENS}")
+        there_ms, sent = _there(heard)
+        if len(heard.arrivals) != TOKENS:
+            raise RuntimeError(f"{len(heard.arrivals)} pieces instead of {TOKENS}")
         return cls(
-            there_ms=(arrived - heard.asked) / 1e6,
-            back_ms=[(got - left) / 1e6 for got, left in zip(heard.arrivals, sent, strict=False)],
+            there_ms=there_ms,
+            back_ms=[(got - left) / 1e6 for got, left in zip(heard.arrivals, sent, strict=True)],
         )
+
+
+def _there(heard: Heard) -> tuple[float, list[int]]:
+    """How long the request was on its way, in milliseconds, and when each token was sent."""
+    arrived, *sent = map(int, heard.text.split())
+    if len(sent) != TOKENS:
+        raise RuntimeError(f"{len(sent)} tokens instead of {TOKENS}")
+    return (arrived - heard.asked) / 1e6, sent
 
 
 async def measure(rounds: int, models: Collection[str]) -> dict[Key, list[Heard]]:
@@ -93,10 +101,12 @@ def rows(heard: dict[Key, list[Heard]]) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for (model, rtt_ms, way), answers in sorted(heard.items()):
         row: dict[str, Any] = {"model": model, "rtt_ms": rtt_ms, "way": way}
-        if answers[0].arrivals:
+        if way in PLAIN:
+            there_ms = [_there(answer)[0] for answer in answers]
+            row |= {"to_the_model_p50_ms": round(percentile(there_ms, 50), 2), "to_the_model_n": len(answers)}
+        else:
             row |= _first_and_gaps(answers, heard[model, rtt_ms, "direct"])
-        if model == "instant":
-            row |= _on_the_way(answers, rtt_ms)
+            row |= _on_the_way(answers, rtt_ms) if model == "instant" else {}
         found.append(row)
     return found
 
@@ -114,12 +124,12 @@ def _first_and_gaps(answers: list[Heard], direct: list[Heard]) -> dict[str, floa
 
 def _on_the_way(answers: list[Heard], rtt_ms: float) -> dict[str, float]:
     parts = [OnTheWay.of(answer) for answer in answers]
-    there = {"to_the_model_p50_ms": round(percentile([part.there_ms for part in parts], 50), 2)}
     back = [back_ms - rtt_ms / 2 for part in parts for back_ms in part.back_ms]
-    if not back:
-        return there | {"to_the_model_n": len(parts)}
-    told = {f"token_back_over_half_rtt_p{p}_ms": round(percentile(back, p), 2) for p in (50, 99)}
-    return there | told
+    return {
+        "to_the_model_p50_ms": round(percentile([part.there_ms for part in parts], 50), 2),
+        "token_back_over_half_rtt_p50_ms": round(percentile(back, 50), 2),
+        "token_back_over_half_rtt_p99_ms": round(percentile(back, 99), 2),
+    }
 
 
 def goals(results: list[dict[str, Any]]) -> list[dict[str, Any]]:

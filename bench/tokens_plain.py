@@ -9,21 +9,20 @@ import sys
 import time
 import uuid
 from datetime import timedelta
-from pathlib import Path
 
 import httpx
 from temporalio import activity, workflow
 from temporalio.client import Client
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Worker
 
+from bench.overhead import plain_client
+from bench.tokens_agents import MODELS
 from bench.tokens_stream import Heard, streamed
 from orchestrator.dev.processes import Supervisor
 from orchestrator.dispatch import TASK_TIMEOUT
 from orchestrator.runtime import event_loop
 from orchestrator.runtime.cell_service import POLLERS, STICKY_TIMEOUT
 
-CHECKOUT = Path(__file__).resolve().parent.parent
 AGENTS, STEPS = "plain.agents", "plain.model"
 TIMEOUT = timedelta(seconds=60)
 READY = "polling"
@@ -43,7 +42,7 @@ class Model:
 
     @activity.defn(name="plain_model")
     async def answer(self, prompt: str) -> str:
-        return (await streamed(self._http, self._url, prompt, max_tokens=64)).text
+        return (await streamed(self._http, self._url, prompt, max_tokens=MODELS["instant"])).text
 
 
 @workflow.defn(sandboxed=False)
@@ -64,10 +63,6 @@ class PlainInline:
         )
 
 
-async def connected(address: str) -> Client:
-    return await Client.connect(address, namespace="here", data_converter=pydantic_data_converter)
-
-
 async def asked(client: Client, way: type[PlainQueued | PlainInline], prompt: str) -> Heard:
     """Starts a run and waits for its text: the model writes into it when the request arrived."""
     began = time.time_ns()
@@ -79,7 +74,7 @@ async def asked(client: Client, way: type[PlainQueued | PlainInline], prompt: st
 
 async def start_plain_worker(supervisor: Supervisor, address: str, model_port: int) -> None:
     command = [sys.executable, "-m", "bench.tokens_plain", address, str(model_port)]
-    process = await supervisor.start("worker plain", command, environment={"PYTHONPATH": str(CHECKOUT)})
+    process = await supervisor.start("worker plain", command)
 
     async def ready() -> bool:
         return READY in process.log_tail()
@@ -88,7 +83,7 @@ async def start_plain_worker(supervisor: Supervisor, address: str, model_port: i
 
 
 async def serve(address: str, model_port: int) -> None:
-    client = await connected(address)
+    client = await plain_client(address)
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)

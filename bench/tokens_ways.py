@@ -13,8 +13,9 @@ from pathlib import Path
 import httpx
 from temporalio.client import Client
 
+from bench.overhead import plain_client
 from bench.tokens_agents import MODELS, Chat, Instant, InstantInline, application
-from bench.tokens_plain import PlainInline, PlainQueued, asked, connected, start_plain_worker
+from bench.tokens_plain import PlainInline, PlainQueued, asked, start_plain_worker
 from bench.tokens_server import start_instant_server
 from bench.tokens_stream import Heard, streamed
 from orchestrator import EdgeClient, EdgeRun
@@ -34,6 +35,8 @@ PLACES = ("memory", "bus")
 
 
 PLAIN_QUEUED, PLAIN_INLINE = "temporalio, activity", "temporalio, local activity"
+PLAIN = frozenset({PLAIN_QUEUED, PLAIN_INLINE})
+"""The ways whose caller hears nothing before the run has ended."""
 
 Ask = Callable[[str], Awaitable[Heard]]
 """Given the prompt."""
@@ -120,7 +123,7 @@ async def caller(here: Place, rtt_ms: float) -> AsyncIterator[dict[str, dict[str
             seen = await resources.enter_async_context(view(known, lambda _: rtt_ms))
             connecting = EdgeClient.connect(seen, application=application, watch=False)
             clients[name] = await resources.enter_async_context(await connecting)
-            plain[name] = await connected(seen.cell("here").address or "")
+            plain[name] = await plain_client(seen.cell("here").address or "")
         kept = httpx.Limits(keepalive_expiry=None)
         http = await resources.enter_async_context(httpx.AsyncClient(limits=kept, timeout=60))
         ways: dict[str, dict[str, Ask]] = {}
@@ -154,7 +157,7 @@ def directly(http: httpx.AsyncClient, url: str, max_tokens: int) -> Ask:
 
 
 def plainly(client: Client, way: type[PlainQueued | PlainInline]) -> Ask:
-    """Plain temporalio, whose caller hears nothing before the run has ended."""
+    """Through plain temporalio."""
 
     async def ask(prompt: str) -> Heard:
         return await asked(client, way, prompt)
